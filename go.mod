@@ -1,0 +1,3 @@
+module zwrm
+
+go 1.26

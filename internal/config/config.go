@@ -1,0 +1,68 @@
+package config
+
+import (
+	"net/netip"
+
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+)
+
+// Dataplane is the program that zwrmd keeps the rules with.
+type Dataplane string
+
+// Shutdown says what a clean stop leaves of the network.
+type Shutdown string
+
+// The values of [network] firewall and on_shutdown.
+const (
+	Iptables Dataplane = "iptables"
+	Nftables Dataplane = "nftables"
+
+	ShutdownClean Shutdown = "clean" // rules and chains removed, VMs cut off
+	ShutdownKeep  Shutdown = "keep"  // everything left as it is
+)
+
+// Config is the configuration, checked and with every default filled in.
+type Config struct {
+	Server   Server
+	Database Database
+	Network  Network
+	VMM      VMM
+	Images   Images
+}
+
+// Server is where the API listens.
+type Server struct {
+	Socket    string
+	Listen    string // TCP host:port; empty: the socket only
+	TokenFile string // holds the bearer token that Listen asks for
+}
+
+// Database is where the state is kept.
+type Database struct{ Path string }
+
+// Network is the [network] section.
+type Network struct {
+	Layout            ipam.Layout
+	ExternalInterface string // empty: the interface of the default route
+	Firewall          Dataplane
+	OnShutdown        Shutdown
+	EgressDeny        []netip.Prefix
+	HostAccess        []model.Service
+	DNS               []netip.Addr // resolvers named to guests, at most two
+	MTU               int          // bytes; 0: that of the external interface
+	Bridge            Bridge
+}
+
+// Bridge is the [network.bridge] section: private networking.
+type Bridge struct {
+	Enabled bool
+	Name    string
+	Subnet  netip.Prefix
+}
+
+// VMM is which program runs the VMs: "auto" or a driver's name.
+type VMM struct{ Driver string }
+
+// Images is where guest images are kept.
+type Images struct{ Dir string }

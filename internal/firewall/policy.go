@@ -1,0 +1,122 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"zwrm/internal/model"
+)
+
+// Policy is what the rules are made from. It does not know VMs, since no rule
+// is made for one.
+type Policy struct {
+	Subnet     netip.Prefix
+	External   string // interface to the internet
+	Private    bool   // VMs of one app reach each other
+	EgressDeny []netip.Prefix
+	HostAccess []model.Service
+	Apps       []App // those with two VMs or more, ordered by group
+}
+
+// App is an app whose VMs reach each other.
+type App struct {
+	Name  model.Name
+	Group model.Group
+}
+
+// Build returns the rules of the policy: the firewall table of the design, line
+// by line. The number of rules depends on the configuration and the number of
+// apps, never on the number of VMs.
+func Build(p Policy) Ruleset {
+	var rules []Rule
+	for _, part := range [][]Rule{ingress(), forward(p), private(p), input(p), output(), nat(p)} {
+		rules = append(rules, part...)
+	}
+	return Ruleset{Rules: rules}
+}
+
+// AppRule returns the rule that lets the app's VMs reach each other. It goes
+// before the last rule of the stage Private.
+func AppRule(a App) Rule {
+	return Rule{Stage: Private, Family: IPv4, From: Devices{Group: a.Group}, To: Devices{Group: a.Group},
+		Verdict: Accept, Reason: SameApp, App: a.Name}
+}
+
+// ingress closes TAPs that belong to no app, and drops what a guest may not
+// say: any source but its own address. The two tests for it need no address of
+// any guest: the route back must lead to the TAP the packet came by, which
+// leaves the four addresses of its /30, and only the third of them is a guest's.
+func ingress() []Rule {
+	vms := Devices{VMs: true}
+	return []Rule{
+		{Stage: Ingress, Family: Both, From: Devices{Group: model.GroupUnassigned}, Verdict: Drop, Reason: Unassigned},
+		{Stage: Ingress, Family: Both, From: Devices{Stray: true}, Verdict: Drop, Reason: StrayTAP},
+		{Stage: Ingress, Family: IPv6, From: vms, Verdict: Drop, Reason: NoIPv6},
+		{Stage: Ingress, Family: IPv4, From: vms, Packet: NotGuest, Verdict: Drop, Reason: Spoofed},
+		{Stage: Ingress, Family: IPv4, From: vms, Packet: Misrouted, Verdict: Drop, Reason: Spoofed},
+	}
+}
+
+func forward(p Policy) []Rule {
+	vms := Devices{VMs: true}
+	rules := append(closed(Forward),
+		Rule{Stage: Forward, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
+		Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Established, Verdict: Accept, Reason: Known})
+	if p.Private {
+		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: AskPrivate, Reason: Peers})
+	} else {
+		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: Drop, Reason: NoPrivate})
+	}
+	// An address of the subnet that no TAP has would leave by the default route.
+	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned})
+	for _, denied := range p.EgressDeny {
+		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: denied, Verdict: Drop, Reason: EgressDenied})
+	}
+	return append(rules,
+		Rule{Stage: Forward, Family: IPv4, From: vms, To: Devices{Name: p.External}, Verdict: Accept, Reason: Internet},
+		Rule{Stage: Forward, Family: IPv4, From: vms, Verdict: Drop, Reason: OtherDevice},
+		Rule{Stage: Forward, Family: IPv4, To: vms, Verdict: Drop, Reason: Unpublished})
+}
+
+func private(p Policy) []Rule {
+	if !p.Private {
+		return nil
+	}
+	var rules []Rule
+	for _, app := range p.Apps {
+		rules = append(rules, AppRule(app))
+	}
+	return append(rules, Rule{Stage: Private, Family: IPv4, Verdict: Drop, Reason: OtherApp})
+}
+
+func input(p Policy) []Rule {
+	vms := Devices{VMs: true}
+	rules := []Rule{
+		{Stage: Input, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
+		{Stage: Input, Family: IPv4, From: vms, Packet: EchoGateway, Verdict: Accept, Reason: Ping},
+	}
+	for _, service := range p.HostAccess {
+		rules = append(rules, Rule{Stage: Input, Family: IPv4, From: vms, Packet: ToGateway, Service: service,
+			Verdict: Accept, Reason: HostAccess})
+	}
+	return append(rules, Rule{Stage: Input, Family: IPv4, From: vms, Verdict: Drop, Reason: HostClosed})
+}
+
+func output() []Rule {
+	vms := Devices{VMs: true}
+	return append(closed(Output),
+		Rule{Stage: Output, Family: IPv4, To: vms, Verdict: Accept, Reason: FromHost})
+}
+
+// closed drops what is sent to TAPs that belong to no app, and all IPv6.
+func closed(stage Stage) []Rule {
+	return []Rule{
+		{Stage: stage, Family: Both, To: Devices{Group: model.GroupUnassigned}, Verdict: Drop, Reason: Unassigned},
+		{Stage: stage, Family: Both, To: Devices{Stray: true}, Verdict: Drop, Reason: StrayTAP},
+		{Stage: stage, Family: IPv6, To: Devices{VMs: true}, Verdict: Drop, Reason: NoIPv6},
+	}
+}
+
+func nat(p Policy) []Rule {
+	return []Rule{{Stage: NAT, Family: IPv4, Source: p.Subnet, To: Devices{Name: p.External},
+		Verdict: Masquerade, Reason: Internet}}
+}

@@ -1,0 +1,130 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+)
+
+// Stage is the point on a packet's way at which a rule is asked.
+type Stage string
+
+// The stages. Within a stage the first rule that matches decides; a packet that
+// none matches is the rest of the host's business.
+const (
+	Ingress Stage = "ingress" // received, before connection tracking
+	Forward Stage = "forward" // routed from one device to another
+	Private Stage = "private" // asked by Forward for VM to VM
+	Input   Stage = "input"   // for the host itself
+	Output  Stage = "output"  // sent by the host itself
+	NAT     Stage = "nat"     // leaving, new connections only
+)
+
+// Verdict is what becomes of a packet that a rule matches.
+type Verdict string
+
+// The verdicts.
+const (
+	Accept     Verdict = "accept"
+	Drop       Verdict = "drop"
+	AskPrivate Verdict = "ask-private" // go on in the stage Private
+	Masquerade Verdict = "masquerade"  // the source becomes the address of the device it leaves by
+)
+
+// Family is a set of IP versions.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = 1 << iota
+	IPv6
+	Both = IPv4 | IPv6
+)
+
+// Rule is one line of a stage. A packet matches when every field that is not
+// zero does.
+type Rule struct {
+	Stage   Stage
+	Family  Family
+	From    Devices      // device it was received by
+	To      Devices      // device it leaves by
+	Source  netip.Prefix // source address
+	Dest    netip.Prefix // destination address
+	Packet  Packet
+	Service model.Service // destination port
+	Verdict Verdict
+	Reason  Reason
+	App     model.Name // of an app's own rule
+}
+
+// Devices is a set of network devices. At most one field is set.
+type Devices struct {
+	Group model.Group // devices of exactly this group
+	VMs   bool        // every TAP of ZWRM, unassigned ones too
+	Stray bool        // devices named like a TAP of ours, in no group of ours
+	Name  string      // one device
+}
+
+// Packet is a property of a packet that is more than a comparison of a field.
+type Packet string
+
+// The properties.
+const (
+	Established Packet = "established" // of a known connection, or related to one
+	Misrouted   Packet = "misrouted"   // the route back to its source leaves by another device
+	NotGuest    Packet = "not-guest"   // source is not the third address of a /30
+	EchoGateway Packet = "echo"        // ICMP echo request to an address of the device it came by
+	ToGateway   Packet = "to-gateway"  // to an address of the device it came by
+)
+
+// Reason says in one word why a rule is there; people read it in rule comments
+// and, later, counters go by it.
+type Reason string
+
+// The reasons.
+const (
+	Unassigned   Reason = "unassigned"
+	StrayTAP     Reason = "stray-tap"
+	Spoofed      Reason = "spoofed"
+	NoIPv6       Reason = "no-ipv6"
+	Known        Reason = "established"
+	Peers        Reason = "vm-to-vm"
+	SameApp      Reason = "app"
+	OtherApp     Reason = "other-app"
+	NoPrivate    Reason = "private-networking-off"
+	Unowned      Reason = "no-such-vm"
+	EgressDenied Reason = "egress-denied"
+	Internet     Reason = "internet"
+	OtherDevice  Reason = "other-interface"
+	Unpublished  Reason = "not-published"
+	Ping         Reason = "ping-gateway"
+	HostAccess   Reason = "host-access"
+	HostClosed   Reason = "host"
+	FromHost     Reason = "from-host"
+)
+
+// Ruleset is every rule, in the order in which they are asked.
+type Ruleset struct {
+	Rules []Rule
+}
+
+// Stage returns the rules of one stage and family, in order.
+func (r Ruleset) Stage(stage Stage, family Family) []Rule {
+	var rules []Rule
+	for _, rule := range r.Rules {
+		if rule.Stage == stage && rule.Family&family != 0 {
+			rules = append(rules, rule)
+		}
+	}
+	return rules
+}
+
+// GuestHost is the part of a guest's address within its /30, and GuestHostMask
+// the mask that selects it: every guest is the third address (binary 10).
+func GuestHost() (host, mask netip.Addr) {
+	return netip.AddrFrom4([4]byte{0, 0, 0, 2}), netip.AddrFrom4([4]byte{0, 0, 0, 3})
+}
+
+// StrayPattern is the prefix of names that Devices.Stray means.
+const StrayPattern = ipam.TAPPrefix

@@ -1,0 +1,115 @@
+package ipam
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Slot is the index of a VM's /30 in the subnet: 0 .. Capacity-1.
+type Slot uint32
+
+// TAPPrefix begins the name of every TAP of ZWRM. The firewall matches it.
+const TAPPrefix = "zvm"
+
+// blockBits is the prefix length of a VM's block: 4 addresses, of which the
+// second is the gateway (host side) and the third the guest's.
+const blockBits = 30
+
+// TAP returns the name of the slot's TAP, as in "zvm17": at most 11 bytes, where
+// the kernel allows 15 (IFNAMSIZ).
+func (s Slot) TAP() string { return TAPPrefix + strconv.FormatUint(uint64(s), 10) }
+
+// ParseTAP returns the slot of a TAP's name. It reports false for names that
+// TAP does not make, such as "zvm01".
+func ParseTAP(name string) (Slot, bool) {
+	digits, ok := strings.CutPrefix(name, TAPPrefix)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if err != nil || Slot(n).TAP() != name {
+		return 0, false
+	}
+	return Slot(n), true
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+// String returns the address as in "02:5a:ac:10:00:02".
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// GatewayMAC is the address of the host's side of every TAP. It is the same on
+// all, and locally administered (IEEE 802, bit 1 of the first octet), so that a
+// guest restored from a snapshot on another slot finds the gateway it knows.
+func GatewayMAC() MAC { return MAC{0x02, 0x5a, 0xff, 0xff, 0xff, 0xfe} }
+
+// Layout divides a subnet into /30 blocks.
+type Layout struct{ subnet netip.Prefix }
+
+// NewLayout checks that the subnet is an IPv4 network that holds at least one /30.
+func NewLayout(subnet netip.Prefix) (Layout, error) {
+	switch {
+	case !subnet.IsValid() || !subnet.Addr().Is4():
+		return Layout{}, fmt.Errorf("subnet %q is not IPv4", subnet)
+	case subnet != subnet.Masked():
+		return Layout{}, fmt.Errorf("subnet %q is not a network address: use %q", subnet, subnet.Masked())
+	case subnet.Bits() > blockBits:
+		return Layout{}, fmt.Errorf("subnet %q is longer than /%d: it holds no VM", subnet, blockBits)
+	case subnet.Bits() < 8:
+		return Layout{}, fmt.Errorf("subnet %q is shorter than /8: no private range is that large", subnet)
+	}
+	return Layout{subnet}, nil
+}
+
+// Subnet returns the subnet that is divided.
+func (l Layout) Subnet() netip.Prefix { return l.subnet }
+
+// Capacity returns how many VMs the subnet holds: 2^(30-p) of a /p.
+func (l Layout) Capacity() int { return 1 << (blockBits - l.subnet.Bits()) }
+
+// Block returns the slot's /30.
+func (l Layout) Block(s Slot) netip.Prefix { return netip.PrefixFrom(l.addr(s, 0), blockBits) }
+
+// Gateway returns the address of the host's side of the slot's TAP.
+func (l Layout) Gateway(s Slot) netip.Addr { return l.addr(s, 1) }
+
+// Guest returns the address of the slot's guest.
+func (l Layout) Guest(s Slot) netip.Addr { return l.addr(s, 2) }
+
+// Netmask returns the mask of every block.
+func (Layout) Netmask() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 252}) }
+
+// GuestMAC returns the Ethernet address of the slot's guest: 02:5a and the four
+// bytes of its IPv4 address.
+func (l Layout) GuestMAC(s Slot) MAC {
+	a := l.Guest(s).As4()
+	return MAC{0x02, 0x5a, a[0], a[1], a[2], a[3]}
+}
+
+// KernelArgs returns the kernel argument that configures the guest's network
+// without DHCP, in the form of Linux Documentation/admin-guide/nfs/nfsroot.rst:
+// ip=<guest>::<gateway>:<netmask>:<hostname>:eth0:off. At most two resolvers
+// are passed on; the form has room for no more.
+func (l Layout) KernelArgs(s Slot, hostname string, dns []netip.Addr) string {
+	arg := fmt.Sprintf("ip=%s::%s:%s:%s:eth0:off", l.Guest(s), l.Gateway(s), l.Netmask(), hostname)
+	for i, a := range dns {
+		if i == 2 {
+			break
+		}
+		arg += ":" + a.String()
+	}
+	return arg
+}
+
+func (l Layout) addr(s Slot, offset uint32) netip.Addr {
+	base := l.subnet.Addr().As4()
+	var out [4]byte
+	binary.BigEndian.PutUint32(out[:], binary.BigEndian.Uint32(base[:])+uint32(s)<<2+offset)
+	return netip.AddrFrom4(out)
+}

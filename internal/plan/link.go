@@ -1,0 +1,41 @@
+package plan
+
+import (
+	"net/netip"
+
+	"zwrm/internal/config"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+)
+
+// Link is the wanted state of one TAP.
+type Link struct {
+	Name    string
+	MAC     ipam.MAC
+	MTU     int          // bytes
+	Address netip.Prefix // the gateway's address with the block's length
+	Guest   netip.Addr   // whose connections and neighbour entry go with the link
+	Group   model.Group  // GroupUnassigned: closed
+	// Optional says that the link may be missing: its VM is on its way out, so
+	// what is there must be closed and what is gone stays gone.
+	Optional bool
+}
+
+// VM returns the link of one VM. The device group follows the VM's state: only a
+// VM that may send and receive is in the group of its app.
+func VM(network config.Network, mtu int, vm model.VM) Link {
+	layout := network.Layout
+	group := model.GroupUnassigned
+	if vm.State.Open() {
+		group = vm.App.Group()
+	}
+	return Link{
+		Name:     vm.Slot.TAP(),
+		MAC:      ipam.GatewayMAC(),
+		MTU:      mtu,
+		Address:  netip.PrefixFrom(layout.Gateway(vm.Slot), layout.Block(vm.Slot).Bits()),
+		Guest:    layout.Guest(vm.Slot),
+		Group:    group,
+		Optional: vm.State == model.Stopping,
+	}
+}

@@ -1,0 +1,4 @@
+package vmm
+
+// Process is a running VMM.
+type Process struct{}
