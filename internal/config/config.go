@@ -16,7 +16,7 @@ type Shutdown string
 // The values of [network] firewall and on_shutdown.
 const (
 	Iptables Dataplane = "iptables"
-	Nftables Dataplane = "nftables"
+	Nftables Dataplane = "nftables" // refused: this version cannot do it yet
 
 	ShutdownClean Shutdown = "clean" // rules and chains removed, VMs cut off
 	ShutdownKeep  Shutdown = "keep"  // everything left as it is
@@ -33,13 +33,13 @@ type Config struct {
 
 // Server is where the API listens.
 type Server struct {
-	Socket    string
+	Socket    string // absolute path
 	Listen    string // TCP host:port; empty: the socket only
-	TokenFile string // holds the bearer token that Listen asks for
+	TokenFile string // absolute path of the bearer token that Listen asks for; set when Listen is
 }
 
 // Database is where the state is kept.
-type Database struct{ Path string }
+type Database struct{ Path string } // absolute
 
 // Network is the [network] section.
 type Network struct {
@@ -54,7 +54,8 @@ type Network struct {
 	Bridge            Bridge
 }
 
-// Bridge is the [network.bridge] section: private networking.
+// Bridge is the [network.bridge] section: private networking. Name and Subnet
+// are valid when it is not enabled, too; only then may Subnet overlap the VMs'.
 type Bridge struct {
 	Enabled bool
 	Name    string
@@ -65,4 +66,4 @@ type Bridge struct {
 type VMM struct{ Driver string }
 
 // Images is where guest images are kept.
-type Images struct{ Dir string }
+type Images struct{ Dir string } // absolute path

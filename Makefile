@@ -1,0 +1,58 @@
+# ZWRM. The two that matter: make demo, make test. Both want root and install
+# what they need from Debian's packages.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD := build
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w"
+
+.PHONY: all
+all: build
+
+.PHONY: build
+build: ## the programs, static, into build/
+	$(GOBUILD) -o $(BUILD)/ ./cmd/zwrm ./cmd/zwrmd ./cmd/zwrm-init
+
+.PHONY: image
+image: build ## a guest image from Debian's cloud kernel and busybox, into build/guest/
+	scripts/packages.sh demo
+	scripts/guest-image.sh $(BUILD)/guest
+
+.PHONY: demo
+demo: image ## two apps of real microVMs, and who reaches whom
+	scripts/demo.sh
+
+.PHONY: test
+test: image ## everything, on the real kernel, in namespaces of its own
+	scripts/packages.sh test
+	scripts/test.sh
+
+.PHONY: lint
+lint: ## vet, formatting, golangci-lint, shellcheck, arm64 build
+	scripts/lint.sh
+
+.PHONY: bench
+bench: ## attach and detach beside the bare kernel calls, with 0 and 16,384 VMs
+	scripts/packages.sh test
+	cd test && go test ./bench -run '^$$' -bench . -benchtime 200x -timeout 30m
+
+.PHONY: golden
+golden: image ## rewrite the files that tests compare with, and docs/networking.md from a live run
+	scripts/packages.sh test
+	scripts/test.sh -update
+
+.PHONY: install
+install: build ## onto this host; honours DESTDIR and PREFIX
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh install
+
+.PHONY: uninstall
+uninstall: build ## takes back what install put
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh uninstall
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12

@@ -1,0 +1,170 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"zwrm/internal/model"
+)
+
+// What a TAP can carry. The least is what every IPv4 host must take (RFC 1122
+// section 3.3.2); the most is 65535 less the Ethernet header, which the kernel
+// keeps back (tun_net_init in drivers/net/tun.c: "maxmtu 65521" of ip -d link).
+const (
+	minMTU = 576
+	maxMTU = 65521
+)
+
+// maxDNS is how many resolvers the kernel's ip= argument has room for.
+const maxDNS = 2
+
+// config checks the raw values and returns them typed. It reports what is wrong;
+// the result counts only when nothing was reported.
+func (l *loader) config() Config {
+	return Config{
+		Server:   l.server(),
+		Database: l.database(),
+		Network:  l.network(),
+		VMM:      VMM{Driver: l.vmmDriver()},
+		Images:   Images{Dir: l.path("images.dir", l.raw.Images.Dir)},
+	}
+}
+
+func (l *loader) server() Server {
+	r := l.raw.Server
+	server := Server{Socket: l.path("server.socket", r.Socket), Listen: r.Listen, TokenFile: r.TokenFile}
+	if r.Listen != "" {
+		l.listen(r.Listen)
+	}
+	switch {
+	case r.TokenFile != "":
+		l.path("server.token_file", r.TokenFile)
+	case r.Listen != "" && !l.faulty("server.token_file"):
+		// Whoever reaches the port would command the host.
+		l.report(Problem{Key: "server.listen", Value: quote(r.Listen), What: "needs a token",
+			Mend: `set server.token_file to the file that holds it, or listen to ""`})
+	}
+	return server
+}
+
+func (l *loader) database() Database {
+	r := l.raw.Database
+	if r.Driver != "sqlite" {
+		l.report(Problem{Key: "database.driver", Value: quote(r.Driver), What: "unknown driver", Mend: `use "sqlite"`})
+	}
+	return Database{Path: l.path("database.path", r.Path)}
+}
+
+func (l *loader) vmmDriver() string {
+	driver := l.raw.VMM.Driver
+	problem := Problem{Key: "vmm.driver", Value: quote(driver), Mend: `use "auto" or "qemu"`}
+	switch driver {
+	case "auto", "qemu":
+		return driver
+	case "firecracker", "cloud-hypervisor":
+		problem.What = "this version does not have this driver yet"
+	default:
+		problem.What = "unknown driver"
+	}
+	l.report(problem)
+	return ""
+}
+
+func (l *loader) network() Network {
+	r := l.raw.Network
+	network := Network{
+		Layout:            l.layout(),
+		ExternalInterface: r.ExternalInterface,
+		Firewall:          l.firewall(),
+		OnShutdown:        l.onShutdown(),
+		EgressDeny:        l.egressDeny(),
+		HostAccess:        l.hostAccess(),
+		DNS:               l.dns(),
+		MTU:               l.mtu(),
+	}
+	if r.ExternalInterface != "" {
+		l.link("network.external_interface", r.ExternalInterface,
+			`name an interface that "ip link" shows, or use "" for that of the default route`)
+	}
+	network.Bridge = l.bridge(network)
+	return network
+}
+
+func (l *loader) firewall() Dataplane {
+	firewall := Dataplane(l.raw.Network.Firewall)
+	problem := Problem{Key: "network.firewall", Value: quote(string(firewall)), Mend: `use "iptables"`}
+	switch firewall {
+	case Iptables:
+		return firewall
+	case Nftables:
+		problem.What = "this version cannot keep its rules with nftables yet"
+	default:
+		problem.What = "unknown firewall"
+	}
+	l.report(problem)
+	return firewall
+}
+
+func (l *loader) onShutdown() Shutdown {
+	shutdown := Shutdown(l.raw.Network.OnShutdown)
+	if shutdown != ShutdownClean && shutdown != ShutdownKeep {
+		l.report(Problem{Key: "network.on_shutdown", Value: quote(string(shutdown)), What: "unknown way to stop",
+			Mend: `use "clean" or "keep"`})
+	}
+	return shutdown
+}
+
+func (l *loader) mtu() int {
+	mtu := l.raw.Network.MTU
+	if mtu != 0 && (mtu < minMTU || mtu > maxMTU) {
+		l.report(Problem{Key: "network.mtu", Value: fmt.Sprint(mtu), What: "not a size that a TAP and IPv4 can have",
+			Mend: fmt.Sprintf("use %d to %d, or 0 for that of the external interface", minMTU, maxMTU)})
+	}
+	return int(mtu)
+}
+
+func (l *loader) hostAccess() []model.Service {
+	return list(l, "network.host_access", l.raw.Network.HostAccess, func(text string) (model.Service, fault) {
+		service, err := model.ParseService(text)
+		if err != nil {
+			return model.Service{}, fault{"not a service", `use "tcp/PORT" or "udp/PORT" with a port from 1 to 65535`}
+		}
+		return service, fault{}
+	})
+}
+
+// path reports a path that is not absolute: it would depend on the folder that
+// the daemon happens to be started in.
+func (l *loader) path(key, path string) string {
+	if !filepath.IsAbs(path) {
+		l.report(Problem{Key: key, Value: quote(path), What: "not an absolute path", Mend: `begin it with "/"`})
+	}
+	return path
+}
+
+// fault is what is wrong with a value and what to do; the zero value is nothing.
+type fault struct{ what, mend string }
+
+// list returns the items of a list typed, and reports those that parse refuses
+// and those that are there already.
+func list[T comparable](l *loader, key string, texts []string, parse func(string) (T, fault)) []T {
+	var items []T
+	first := map[T]int{}
+	for i, text := range texts {
+		place := fmt.Sprintf("%s[%d]", key, i)
+		if l.faulty(place) {
+			continue // not even a string
+		}
+		item, wrong := parse(text)
+		if before, twice := first[item]; twice && wrong == (fault{}) {
+			wrong = fault{fmt.Sprintf("the same as %s[%d]", key, before), "remove one of them"}
+		}
+		if wrong != (fault{}) {
+			l.report(Problem{Key: place, Value: quote(text), What: wrong.what, Mend: wrong.mend})
+			continue
+		}
+		first[item] = i
+		items = append(items, item)
+	}
+	return items
+}

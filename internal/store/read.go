@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+)
+
+// State is everything that ZWRM intends.
+type State struct {
+	Apps     []model.App // ordered by id
+	VMs      []model.VM  // ordered by id
+	Released []ipam.Rest // freed slots that still rest, ordered by the end of it
+}
+
+// Key names a fact about the host that is kept with the rows.
+type Key string
+
+// The keys that zwrmd sets.
+const (
+	Subnet Key = "subnet"  // that the slots were handed out of
+	BootID Key = "boot_id" // of the kernel that zwrmd last ran under
+
+	lastAppID Key = "last_app_id" // handed out
+)
+
+const (
+	selectApp = `SELECT id, name, image, scale, memory_mib, cpus, created_at FROM app`
+	selectVM  = `SELECT vm.id, vm.app, app.name, vm.name, slot, state, attachment, vm.image, vm.memory_mib, vm.cpus,
+		pid, start_time, boot_id, reason, vm.created_at FROM vm JOIN app ON app.id = vm.app`
+	selectReleased = `SELECT slot, until FROM released`
+)
+
+// State returns all rows as they stand at one moment.
+func (s *Store) State(ctx context.Context) (State, error) {
+	var state State
+	err := s.read(ctx, func(tx *sql.Tx) (err error) {
+		if state.Apps, err = list(ctx, tx, scanApp, selectApp+` ORDER BY id`); err != nil {
+			return err
+		}
+		if state.VMs, err = list(ctx, tx, scanVM, selectVM+` ORDER BY vm.id`); err != nil {
+			return err
+		}
+		state.Released, err = list(ctx, tx, scanRest, selectReleased+` ORDER BY until, slot`)
+		return err
+	})
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	return state, nil
+}
+
+// App returns the app of that name, or ErrNotFound.
+func (s *Store) App(ctx context.Context, name model.Name) (model.App, error) {
+	app, err := one(ctx, s.readers, scanApp, selectApp+` WHERE name = ?`, name)
+	if err != nil {
+		return model.App{}, fmt.Errorf("read app %q: %w", name, err)
+	}
+	return app, nil
+}
+
+// VM returns the VM of that name, or ErrNotFound.
+func (s *Store) VM(ctx context.Context, name model.Name) (model.VM, error) {
+	vm, err := one(ctx, s.readers, scanVM, selectVM+` WHERE vm.name = ?`, name)
+	if err != nil {
+		return model.VM{}, fmt.Errorf("read VM %q: %w", name, err)
+	}
+	return vm, nil
+}
+
+// AppVMs returns the app's VMs, attachments and those on their way out included,
+// ordered by id.
+func (s *Store) AppVMs(ctx context.Context, app model.AppID) ([]model.VM, error) {
+	vms, err := list(ctx, s.readers, scanVM, selectVM+` WHERE vm.app = ? ORDER BY vm.id`, app)
+	if err != nil {
+		return nil, fmt.Errorf("read VMs of app %d: %w", app, err)
+	}
+	return vms, nil
+}
+
+// Meta returns a fact, empty when it was never set.
+func (s *Store) Meta(ctx context.Context, key Key) (string, error) {
+	return meta(ctx, s.readers, key)
+}
+
+func meta(ctx context.Context, q querier, key Key) (string, error) {
+	value, err := one(ctx, q, func(scan scanFunc, value *string) error { return scan(value) },
+		`SELECT value FROM meta WHERE key = ?`, key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return "", fmt.Errorf("read fact %q: %w", key, err)
+	}
+	return value, nil
+}
+
+// read runs several queries on one snapshot of the database.
+func (s *Store) read(ctx context.Context, run func(*sql.Tx) error) error {
+	tx, err := s.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	if err := run(tx); err != nil {
+		_ = tx.Rollback() // an error when ctx has ended
+		return err
+	}
+	return tx.Commit()
+}
+
+// querier is a *sql.DB or a *sql.Tx.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+type scanFunc func(dest ...any) error
+
+// list returns the rows of a query.
+func list[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) (all []T, err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var row T
+		if err := scan(rows.Scan, &row); err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
+}
+
+// one returns the first row of a query, or ErrNotFound.
+func one[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) (row T, err error) {
+	rows, err := list(ctx, q, scan, query, args...)
+	if err != nil {
+		return row, err
+	}
+	if len(rows) == 0 {
+		return row, ErrNotFound
+	}
+	return rows[0], nil
+}
+
+func scanApp(scan scanFunc, app *model.App) error {
+	var created int64
+	spec := &app.Spec
+	err := scan(&app.ID, &app.Name, &spec.Image, &spec.Scale, &spec.MemoryMiB, &spec.CPUs, &created)
+	app.CreatedAt = fromNanos(created)
+	return err
+}
+
+func scanVM(scan scanFunc, vm *model.VM) error {
+	var created int64
+	spec, process := &vm.Spec, &vm.Process
+	err := scan(&vm.ID, &vm.App, &vm.AppName, &vm.Name, &vm.Slot, &vm.State, &vm.Attachment,
+		&spec.Image, &spec.MemoryMiB, &spec.CPUs,
+		&process.PID, &process.StartTime, &process.BootID, &vm.Reason, &created)
+	vm.CreatedAt = fromNanos(created)
+	return err
+}
+
+func scanRest(scan scanFunc, rest *ipam.Rest) error {
+	var until int64
+	err := scan(&rest.Slot, &until)
+	rest.Until = fromNanos(until)
+	return err
+}
+
+// nanos returns the time as the database keeps it. The zero time, which has no
+// Unix time in an int64, is 0.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}

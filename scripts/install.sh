@@ -1,0 +1,118 @@
+#!/bin/sh
+# Puts ZWRM on this host, or takes it back: install.sh install|uninstall.
+# DESTDIR and PREFIX as in the GNU coding standards. With DESTDIR nothing of the
+# running host is touched. The binaries are those in build/.
+set -eu
+
+cd "$(dirname "$0")/.."
+action=${1:?install or uninstall}
+prefix=${PREFIX:-/usr/local}
+dest=${DESTDIR:-}
+
+# What is put where: mode, source, target. Links to units have no place here:
+# systemctl enable makes them.
+files() {
+	cat <<-EOF
+		0755 build/zwrm $prefix/bin/zwrm
+		0755 build/zwrmd $prefix/sbin/zwrmd
+		0755 build/zwrm-init $prefix/lib/zwrm/zwrm-init
+		0644 dist/systemd/zwrmd.service $prefix/lib/systemd/system/zwrmd.service
+		0644 dist/systemd/zwrm.sysusers $prefix/lib/sysusers.d/zwrm.conf
+		0644 dist/network/99-zwrmd.conf /etc/sysctl.d/99-zwrmd.conf
+		0644 dist/network/99-zwrm.rules /etc/udev/rules.d/99-zwrm.rules
+		0644 dist/network/10-zwrm.link /etc/systemd/network/10-zwrm.link
+		0644 dist/network/10-zwrm.network /etc/systemd/network/10-zwrm.network
+		0644 dist/network/99-zwrm-networkmanager.conf /etc/NetworkManager/conf.d/99-zwrm.conf
+		0644 docs/networking.md $prefix/share/doc/zwrm/networking.md
+		0644 docs/images.md $prefix/share/doc/zwrm/images.md
+	EOF
+}
+
+config=/etc/zwrm/config.toml
+saved=/etc/zwrm/sysctl.before
+
+# sysctls lists the settings of our sysctl file as "path value".
+sysctls() {
+	sed -n 's/^\([a-z][^=]*\)=\(.*\)$/\1 \2/p' dist/network/99-zwrmd.conf | while read -r name value; do
+		echo "/proc/sys/$(echo "$name" | tr . /) $value"
+	done
+}
+
+# apply_sysctls sets them at once and keeps what stood there, for uninstall. A
+# setting that is larger already stays, and one that this namespace does not have
+# (the neighbour table's bounds are the machine's) is not ours to set.
+apply_sysctls() {
+	: >"$saved.new"
+	sysctls | while read -r path value; do
+		[ -w "$path" ] || continue
+		old=$(cat "$path")
+		[ "$old" -ge "$value" ] && continue
+		echo "$value" >"$path"
+		echo "$path $old $value" >>"$saved.new"
+	done
+	# A second install finds its own values, and keeps those from before the first.
+	if [ -e "$saved" ]; then rm "$saved.new"; else mv "$saved.new" "$saved"; fi
+}
+
+# restore_sysctls puts back what stood there, where nobody changed it since.
+restore_sysctls() {
+	[ -e "$saved" ] || return 0
+	while read -r path old value; do
+		[ "$(cat "$path")" = "$value" ] && echo "$old" >"$path"
+	done <"$saved"
+	rm "$saved"
+}
+
+install_all() {
+	files | while read -r mode source target; do
+		mkdir -p "$dest$(dirname "$target")"
+		case $source in
+		*.service) sed "s|@PREFIX@|$prefix|g" "$source" >"$dest$target" && chmod "$mode" "$dest$target" ;;
+		*) install -m "$mode" "$source" "$dest$target" ;;
+		esac
+	done
+	mkdir -p "$dest/etc/zwrm"
+	if [ -e "$dest$config" ]; then
+		echo "kept $config"
+	else
+		build/zwrmd --generate-config >"$dest$config"
+	fi
+	[ -z "$dest" ] || return 0
+	apply_sysctls
+	if command -v systemd-sysusers >/dev/null; then systemd-sysusers "$prefix/lib/sysusers.d/zwrm.conf"; fi
+	reload
+}
+
+uninstall_all() {
+	if [ -z "$dest" ]; then
+		if [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi
+		restore_sysctls
+	fi
+	if [ -e "$dest$config" ]; then
+		if build/zwrmd --generate-config | cmp -s - "$dest$config"; then rm "$dest$config"; else echo "kept $config, since it was changed"; fi
+	fi
+	files | while read -r _ _ target; do
+		rm -f "$dest$target"
+	done
+	# Folders that we made go where they are empty now; those of others stay.
+	for dir in "$prefix/lib/zwrm" "$prefix/share/doc/zwrm" /etc/zwrm "$prefix/lib/systemd/system" "$prefix/lib/systemd" \
+		"$prefix/lib/sysusers.d" /etc/NetworkManager/conf.d /etc/NetworkManager; do
+		[ ! -d "$dest$dir" ] || rmdir "$dest$dir" 2>/dev/null || true
+	done
+	[ -n "$dest" ] || reload
+}
+
+# reload tells the programs whose configuration changed, where they run.
+reload() {
+	[ -d /run/systemd/system ] || return 0
+	systemctl daemon-reload
+	udevadm control --reload
+	if systemctl -q is-active systemd-networkd; then networkctl reload; fi
+	if systemctl -q is-active NetworkManager; then systemctl reload NetworkManager; fi
+}
+
+case $action in
+install) install_all ;;
+uninstall) uninstall_all ;;
+*) echo "install.sh: $action is neither install nor uninstall" >&2 && exit 2 ;;
+esac
