@@ -1,0 +1,195 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"zwrm/internal/firewall"
+)
+
+// writeTimeout ends a program that hangs. It is far more than the 5 s that one
+// waits for the lock of iptables.
+const writeTimeout = 30 * time.Second
+
+// Dataplane keeps rules in the kernel. It is safe for concurrent use.
+type Dataplane struct {
+	tools   []tool // IPv4 first
+	version string
+	runner  runner
+
+	mu      sync.Mutex // one change at a time; guards what follows
+	applied bool
+	base    firewall.Ruleset // as last applied, without the rules of apps
+	apps    appSet
+	inSync  bool // the kernel held base and apps when last seen
+}
+
+// Version returns what iptables says of itself, as in "iptables v1.8.9 (nf_tables)".
+func (d *Dataplane) Version() string { return d.version }
+
+// Preflight returns a *ForeignError, or several joined, when a chain with a name
+// of ours holds rules and none of them is ours. It changes nothing.
+func (d *Dataplane) Preflight(ctx context.Context) error {
+	for _, t := range d.tools {
+		found, err := d.read(ctx, t)
+		if err != nil {
+			return err
+		}
+		if err := found.foreign(t.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Apply brings the kernel to exactly these rules and changes nothing if it is
+// there. Each table changes at once, so there is no moment in which a packet
+// finds half of the rules. A *ForeignError changes nothing.
+func (d *Dataplane) Apply(ctx context.Context, want firewall.Ruleset) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applied, d.inSync = true, false
+	d.base, d.apps = split(want)
+	return d.apply(ctx, want)
+}
+
+// Diff returns what is not as wanted, one rule, chain or jump each. Rules of apps
+// may stand in any order.
+func (d *Dataplane) Diff(ctx context.Context, want firewall.Ruleset) ([]firewall.Difference, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []firewall.Difference
+	for _, t := range d.tools {
+		found, err := d.read(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		wanted, err := render(want, t.family)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, differences(t.name, wanted, found)...)
+	}
+	if len(all) > 0 {
+		d.inSync = false // the next change of apps looks before it writes
+	}
+	return all, nil
+}
+
+// Remove removes every chain, rule and jump of ours. What others made stays,
+// with one consequence: a chain of ours that a foreign rule calls cannot go. It
+// is emptied, and the error names the rule.
+func (d *Dataplane) Remove(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applied, d.inSync = false, false
+	var errs []error
+	for _, t := range d.tools { // what fails in one family stays for the next try, and stops no other
+		if err := d.remove(ctx, t); err != nil {
+			errs = append(errs, fmt.Errorf("remove the rules of %s: %w", t.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Dataplane) remove(ctx context.Context, t tool) error {
+	found, err := d.read(ctx, t)
+	if err != nil {
+		return err
+	}
+	if s := removeScript(found); s != "" {
+		if err := d.restore(ctx, t, s); err != nil {
+			return err
+		}
+	}
+	var kept []error
+	for _, name := range tables() {
+		for _, chain := range found[name].ours() {
+			if user := found[name].user(chain); user != "" {
+				kept = append(kept, fmt.Errorf("chain %q of table %q is empty now but stays, since a foreign rule calls it: delete the rule %q and try again",
+					string(chain), string(name), user))
+			}
+		}
+	}
+	return errors.Join(kept...)
+}
+
+// Dump returns our part of the kernel's rules in the form of `iptables -S`.
+func (d *Dataplane) Dump(ctx context.Context) (string, error) {
+	var out string
+	for _, t := range d.tools {
+		found, err := d.read(ctx, t)
+		if err != nil {
+			return "", err
+		}
+		if text := dump(t.name, found); text != "" && out != "" {
+			out += "\n" + text
+		} else {
+			out += text
+		}
+	}
+	return out, nil
+}
+
+// apply writes the rules where they differ from what the kernel has. It looks at
+// every family before it writes the first: a foreign chain in one of them must
+// leave the others alone as well.
+func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
+	scripts := make([]string, len(d.tools))
+	for i, t := range d.tools {
+		wanted, err := render(want, t.family)
+		if err != nil {
+			return err
+		}
+		found, err := d.read(ctx, t)
+		if err != nil {
+			return err
+		}
+		if err := found.foreign(t.name); err != nil {
+			return err
+		}
+		if len(differences(t.name, wanted, found)) > 0 {
+			scripts[i] = applyScript(wanted, found)
+		}
+	}
+	for i, t := range slices.Backward(d.tools) { // IPv6 is only ever closed, so it goes first
+		if scripts[i] == "" {
+			continue
+		}
+		if err := d.restore(ctx, t, scripts[i]); err != nil {
+			return fmt.Errorf("write the rules of %s: %w", t.name, err)
+		}
+	}
+	d.inSync = true
+	return nil
+}
+
+// restore gives a script to iptables-restore. A write is never cut off when the
+// request that asked for it is given up: nobody would know what came of it.
+func (d *Dataplane) restore(ctx context.Context, t tool, s string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	_, err := d.runner.run(ctx, s, t.restore, "--noflush", "-w", "5")
+	return err
+}
+
+// read returns what the kernel holds. All tables are asked for at once: asking
+// for one by name would make it where it does not exist.
+func (d *Dataplane) read(ctx context.Context, t tool) (snapshot, error) {
+	text, err := d.runner.run(ctx, "", t.save)
+	if err != nil {
+		return nil, fmt.Errorf("read the rules of %s: %w", t.name, err)
+	}
+	found, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("read the rules of %s: %w", t.name, err)
+	}
+	return found, nil
+}

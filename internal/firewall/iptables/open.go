@@ -1,0 +1,173 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"zwrm/internal/firewall"
+)
+
+// tool is iptables or ip6tables: the programs that serve one family.
+type tool struct {
+	name    string // "iptables" or "ip6tables", as in messages and differences
+	family  firewall.Family
+	save    string // paths
+	restore string
+}
+
+// system is what a Dataplane is opened on.
+type system struct {
+	uid     int
+	ipv6    bool   // the kernel has IPv6
+	variant string // "", or "-nft" or "-legacy": the host's choice overruled
+	look    func(name string) (path string, err error)
+	runner  runner
+}
+
+// Open finds the programs in PATH and asks the kernel for everything that the
+// rules need. It changes nothing that lasts: the kernel is asked by a scratch
+// chain that no rule calls. A chain of our name that is not ours is a
+// *ForeignError, as in Preflight.
+func Open(ctx context.Context) (*Dataplane, error) {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return open(ctx, system{
+		uid:    os.Geteuid(),
+		ipv6:   !errors.Is(err, os.ErrNotExist), // in doubt it is there, and is closed
+		look:   exec.LookPath,
+		runner: processes{},
+	})
+}
+
+func open(ctx context.Context, sys system) (*Dataplane, error) {
+	if sys.uid != 0 {
+		return nil, fmt.Errorf("use iptables: only root may, and this process runs as user %d", sys.uid)
+	}
+	path, err := find(sys, "iptables"+sys.variant)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dataplane{runner: sys.runner}
+	names := []string{"iptables"}
+	if sys.ipv6 {
+		names = append(names, "ip6tables")
+	}
+	for _, name := range names {
+		t, err := findTool(sys, name)
+		if err != nil {
+			return nil, err
+		}
+		d.tools = append(d.tools, t)
+	}
+	version, err := d.runner.run(ctx, "", path, "--version")
+	if err != nil {
+		return nil, fmt.Errorf("ask iptables for its version: %w", err)
+	}
+	d.version = strings.TrimSpace(version)
+	if err := d.Preflight(ctx); err != nil {
+		return nil, err
+	}
+	for _, t := range d.tools {
+		if err := d.probe(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func findTool(sys system, name string) (tool, error) {
+	family := firewall.IPv4
+	if name == "ip6tables" {
+		family = firewall.IPv6
+	}
+	save, err := find(sys, name+sys.variant+"-save")
+	if err != nil {
+		return tool{}, err
+	}
+	restore, err := find(sys, name+sys.variant+"-restore")
+	return tool{name, family, save, restore}, err
+}
+
+func find(sys system, name string) (string, error) {
+	path, err := sys.look(name)
+	if err != nil {
+		return "", fmt.Errorf("find program %q: %w; install the package \"iptables\" (Debian: apt-get install iptables)", name, err)
+	}
+	return path, nil
+}
+
+// feature is something of the kernel that the rules need.
+type feature struct {
+	what   string // for people
+	option string // of the kernel's configuration; empty: there are several
+	table  TableName
+	spec   string // a rule that the kernel takes only if it has the feature; empty: the chain is enough
+	family firewall.Family
+}
+
+// features returns everything that the rules need, what others build on first.
+func features() []feature {
+	probe := comment("probe")
+	return []feature{
+		{`table "raw"`, "", Raw, "", firewall.Both},
+		{`table "filter"`, "", Filter, "", firewall.Both},
+		{`table "nat"`, "", NAT, "", firewall.IPv4},
+		{`match "comment"`, "CONFIG_NETFILTER_XT_MATCH_COMMENT", Raw, probe + " -j DROP", firewall.Both},
+		{`match "devgroup"`, "CONFIG_NETFILTER_XT_MATCH_DEVGROUP", Raw, "-m devgroup --src-group 0x5a000000/0xff000000 " + probe + " -j DROP", firewall.Both},
+		{`match "rpfilter"`, "CONFIG_IP_NF_MATCH_RPFILTER", Raw, "-m rpfilter --invert " + probe + " -j DROP", firewall.IPv4},
+		{`match "conntrack"`, "CONFIG_NETFILTER_XT_MATCH_CONNTRACK", Filter, "-m conntrack --ctstate RELATED,ESTABLISHED " + probe + " -j DROP", firewall.IPv4},
+		{`match "addrtype"`, "CONFIG_NETFILTER_XT_MATCH_ADDRTYPE", Filter, "-m addrtype --dst-type LOCAL --limit-iface-in " + probe + " -j DROP", firewall.IPv4},
+		{`target "MASQUERADE"`, "CONFIG_NETFILTER_XT_TARGET_MASQUERADE", NAT, probe + " -j MASQUERADE", firewall.IPv4},
+	}
+}
+
+// probe asks the kernel for the features of one family: all in one go, and one by
+// one only to name the culprit.
+func (d *Dataplane) probe(ctx context.Context, t tool) error {
+	needed := slices.DeleteFunc(features(), func(f feature) bool { return f.family&t.family == 0 })
+	all := d.try(ctx, t, needed...)
+	if all == nil {
+		return nil
+	}
+	for _, f := range needed {
+		if err := d.try(ctx, t, f); err != nil {
+			if f.option != "" {
+				err = fmt.Errorf("the kernel needs %s: %w", f.option, err)
+			}
+			return fmt.Errorf("use %s of %s: %w", f.what, t.name, err)
+		}
+	}
+	return fmt.Errorf("ask the kernel what %s can do: %w", t.name, all)
+}
+
+// try puts a rule for each feature into a scratch chain and takes the chain away
+// again. That takes two transactions: a rule that comes and goes within one never
+// reaches the kernel, and "iptables-restore --test" does not ask it either. A
+// crash in between leaves a chain that no rule calls; Apply and Remove know it.
+func (d *Dataplane) try(ctx context.Context, t tool, needed ...feature) error {
+	var put, take script
+	for _, name := range tables() {
+		rules := slices.DeleteFunc(slices.Clone(needed), func(f feature) bool { return f.table != name })
+		if len(rules) == 0 {
+			continue
+		}
+		put.line("*%s\n:%s - [0:0]", name, probeChain)
+		for _, f := range rules {
+			if f.spec != "" {
+				put.line("-A %s %s", probeChain, f.spec)
+			}
+		}
+		put.line("COMMIT")
+		take.line("*%s\n:%s - [0:0]\n-X %[2]s\nCOMMIT", name, probeChain)
+	}
+	err := d.restore(ctx, t, put.String())
+	// Where a table cannot be written, neither was the scratch chain.
+	if gone := d.restore(context.WithoutCancel(ctx), t, take.String()); err == nil {
+		err = gone
+	}
+	return err
+}
