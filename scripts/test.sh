@@ -1,5 +1,6 @@
 #!/bin/sh
-# Every test. Arguments go to the tests, as in: test.sh -update
+# Every test. With -update, the tests that compare with files write the files
+# anew instead.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -8,10 +9,21 @@ cd "$(dirname "$0")/.."
 ZWRM_TEST_IMAGE=$PWD/build/guest
 ZWRM_TEST_BIN=$PWD/build
 export ZWRM_TEST_IMAGE ZWRM_TEST_BIN
+export CGO_ENABLED=1 # for the race detector; what is built for use has none
+
+# run_tests runs the tests of one module: all, or those that write files.
+run_tests() {
+	if [ "${1:-}" != -update ]; then
+		go test -race -timeout 20m -p "$jobs" ./...
+		return
+	fi
+	grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -v '^\./test/' | xargs -r -n 1 dirname | sort -u |
+		xargs -r go test -p "$jobs" -args -update
+}
 
 echo "== packages, with the race detector"
-CGO_ENABLED=1 go test -race -timeout 15m ./... "$@"
+jobs=2 run_tests "$@"
 
 echo "== guests, real microVMs, the specification"
 cd test
-CGO_ENABLED=1 go test -race -timeout 20m -p 1 ./... "$@"
+jobs=1 run_tests "$@" # each makes a host of its own and times what does not answer

@@ -33,16 +33,16 @@ type App struct {
 
 // Deploy asks for an app.
 type Deploy struct {
-	Name      string `json:"name" doc:"DNS label"`
-	Image     string `json:"image"`
-	Scale     int    `json:"scale" doc:"how many VMs"`
-	MemoryMiB int    `json:"memory_mib,omitempty" doc:"memory of each VM in MiB; 0: 128"`
-	CPUs      int    `json:"cpus,omitempty" doc:"virtual CPUs of each VM; 0: 1"`
+	Name      string `json:"name" doc:"DNS label" example:"web"`
+	Image     string `json:"image" doc:"name of a guest image" example:"debian"`
+	Scale     *int   `json:"scale,omitempty" minimum:"0" maximum:"2147483647" doc:"how many VMs; left out: as many as the app has, 1 of a new app"`
+	MemoryMiB int    `json:"memory_mib,omitempty" minimum:"0" maximum:"2147483647" doc:"memory of each VM in MiB; 0: as the app has, 128 of a new app"`
+	CPUs      int    `json:"cpus,omitempty" minimum:"0" maximum:"2147483647" doc:"virtual CPUs of each VM; 0: as the app has, 1 of a new app"`
 }
 
 // Scale asks for another number of VMs.
 type Scale struct {
-	Scale int `json:"scale"`
+	Scale int `json:"scale" minimum:"0" maximum:"2147483647" doc:"how many VMs"`
 }
 
 // Attach asks for a network without a VMM.
@@ -95,13 +95,13 @@ type Bridge struct {
 // Repair is one mending of the network.
 type Repair struct {
 	At          time.Time    `json:"at"`
-	Differences []Difference `json:"differences"`
+	Differences []Difference `json:"differences" nullable:"false"`
 }
 
 // Check is a comparison of the kernel with what it should be.
 type Check struct {
 	InSync      bool         `json:"in_sync"`
-	Differences []Difference `json:"differences"`
+	Differences []Difference `json:"differences" nullable:"false"`
 }
 
 // Difference is one thing that is not as it should be.
@@ -114,7 +114,7 @@ type Difference struct {
 // Event is something that happened, as /v1/events sends it.
 type Event struct {
 	At      time.Time `json:"at"`
-	Kind    string    `json:"kind" enum:"vm,app,repair" doc:"what it is about"`
+	Kind    string    `json:"kind" enum:"vm,app,repair" doc:"what it is about; also the name of the server-sent event"`
 	Object  string    `json:"object" example:"web-0"`
 	Message string    `json:"message"`
 }

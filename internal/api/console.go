@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+)
+
+const consoleType = "text/plain; charset=utf-8"
+
+type consoleInput struct {
+	VM     string `path:"vm"`
+	Follow bool   `query:"follow" doc:"go on with what the guest writes from now on, until the client goes"`
+}
+
+// console streams what a guest wrote. The answer begins with the first byte, so
+// that an error before it is still a problem document; one behind it breaks the
+// connection off, which the client can tell from an end.
+func (s service) console(_ context.Context, in *consoleInput) (*huma.StreamResponse, error) {
+	name, err := parseName(in.VM)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		_, w := humago.Unwrap(hc)
+		out := &stream{w: w, control: http.NewResponseController(w), contentType: consoleType}
+		err := s.VMs.Console(hc.Context(), name, out, in.Follow)
+		switch {
+		case err == nil:
+			out.begin() // of a guest that has said nothing
+		case !out.begun:
+			newProblem(err).write(w)
+		default:
+			if hc.Context().Err() == nil {
+				s.Log.Warn("console broken off", "vm", name, "error", err)
+			}
+			panic(http.ErrAbortHandler)
+		}
+	}}, nil
+}
+
+// stream is an answer that is sent as it is written.
+type stream struct {
+	w           http.ResponseWriter
+	control     *http.ResponseController
+	contentType string
+	begun       bool
+}
+
+// begin sends the head of the answer. No deadline of the server holds for it.
+func (s *stream) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	_ = s.control.SetWriteDeadline(time.Time{}) // fails only where there are no deadlines
+	header := s.w.Header()
+	header.Set("Content-Type", s.contentType)
+	header.Set("X-Content-Type-Options", "nosniff") // a guest's bytes are no web page
+	header.Set("Cache-Control", "no-store")
+	s.w.WriteHeader(http.StatusOK)
+}
+
+// Write sends b at once.
+func (s *stream) Write(b []byte) (int, error) {
+	s.begin()
+	n, err := s.w.Write(b)
+	if err != nil {
+		return n, err
+	}
+	return n, s.control.Flush()
+}

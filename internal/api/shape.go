@@ -1,0 +1,59 @@
+package api
+
+import (
+	"zwrm/internal/image"
+	"zwrm/internal/model"
+	"zwrm/internal/wire"
+)
+
+// convert turns each element into its JSON shape. The result is never nil, since
+// an empty list is "[]" and not "null".
+func convert[M, W any](in []M, shape func(M) W) []W {
+	out := make([]W, len(in))
+	for i, m := range in {
+		out[i] = shape(m)
+	}
+	return out
+}
+
+func wireApp(app model.App, running int) wire.App {
+	return wire.App{
+		Name:    string(app.Name),
+		Image:   string(app.Spec.Image),
+		Scale:   app.Spec.Scale,
+		Running: running,
+		Group:   app.ID.Group().String(),
+	}
+}
+
+func (s service) wireVM(vm model.VM) wire.VM {
+	return wire.VM{
+		Name:       string(vm.Name),
+		App:        string(vm.AppName),
+		State:      string(vm.State),
+		Slot:       uint32(vm.Slot),
+		Prefix:     s.Layout.Block(vm.Slot).String(),
+		Gateway:    s.Layout.Gateway(vm.Slot).String(),
+		GuestIP:    s.Layout.Guest(vm.Slot).String(),
+		Netmask:    s.Layout.Netmask().String(),
+		TAP:        vm.Slot.TAP(),
+		MAC:        s.Layout.GuestMAC(vm.Slot).String(),
+		KernelArgs: s.Layout.KernelArgs(vm.Slot, string(vm.Name), s.DNS),
+		PID:        vm.Process.PID,
+		Image:      string(vm.Spec.Image),
+		CreatedAt:  vm.CreatedAt.UTC(),
+		Attachment: vm.Attachment,
+		Reason:     vm.Reason,
+	}
+}
+
+func wireImage(img image.Image) wire.Image {
+	return wire.Image{
+		Name:      string(img.Name),
+		Kernel:    img.Kernel,
+		Initrd:    img.Initrd,
+		Rootfs:    img.Rootfs,
+		Args:      img.Args,
+		CreatedAt: img.CreatedAt.UTC(),
+	}
+}

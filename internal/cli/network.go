@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"zwrm/internal/wire"
+)
+
+func (s *session) networkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "network",
+		Short:   "Look at and mend the host's side of the network",
+		GroupID: groupNetwork,
+	}
+	branch(cmd)
+	cmd.AddCommand(s.networkStatusCommand(), s.networkCheckCommand(), s.networkRepairCommand())
+	return cmd
+}
+
+func (s *session) networkStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "Show subnet, capacity, firewall and what was mended",
+		Example: "  zwrm network status",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			status, err := s.client().NetworkStatus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return s.answer(status, func(w io.Writer) { describeNetwork(w, status) })
+		},
+	}
+}
+
+func describeNetwork(w io.Writer, status wire.NetworkStatus) {
+	private, repair := "off", "none since zwrmd started"
+	if status.Private && status.Bridge != nil {
+		private = fmt.Sprintf("on, %s has %s", status.Bridge.Name, status.Bridge.Address)
+	}
+	if last := status.LastRepair; last != nil {
+		repair = fmt.Sprintf("%s, %s", moment(last.At), count(len(last.Differences), "difference"))
+	}
+	table(w, nil, [][]string{
+		{"firewall:", status.Firewall},
+		{"subnet:", status.Subnet},
+		{"capacity:", count(status.Capacity, "VM")},
+		{"used:", count(status.Used, "VM")},
+		{"in quarantine:", strconv.Itoa(status.Quarantined)},
+		{"external interface:", status.ExternalInterface},
+		{"MTU:", strconv.Itoa(status.MTU)},
+		{"private networking:", private},
+		{"VMM:", status.Driver},
+		{"drift:", count(status.Drift, "difference") + " mended since zwrmd started"},
+		{"last repair:", repair},
+	})
+}
+
+func (s *session) networkCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check",
+		Short:   "Compare the kernel with what it should be",
+		Long:    "Compare the kernel with what it should be. The exit status is 4 when it differs.",
+		Example: "  zwrm network check",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			check, err := s.client().CheckNetwork(cmd.Context())
+			if err != nil {
+				return err
+			}
+			err = s.answer(check, func(w io.Writer) {
+				if check.InSync {
+					fmt.Fprintln(w, "in sync")
+					return
+				}
+				tableOfDifferences(w, check.Differences)
+			})
+			if err == nil && !check.InSync {
+				return errDrift
+			}
+			return err
+		},
+	}
+}
+
+func (s *session) networkRepairCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "repair",
+		Short:   "Mend what differs, and show what it was",
+		Example: "  zwrm network repair",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			repair, err := s.client().RepairNetwork(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return s.answer(repair, func(w io.Writer) {
+				if len(repair.Differences) == 0 {
+					fmt.Fprintln(w, "nothing to mend")
+					return
+				}
+				tableOfDifferences(w, repair.Differences)
+			})
+		},
+	}
+}
+
+func tableOfDifferences(w io.Writer, differences []wire.Difference) {
+	rows := make([][]string, len(differences))
+	for i, d := range differences {
+		rows[i] = []string{d.Object, d.Wanted, d.Found}
+	}
+	table(w, []string{"OBJECT", "WANTED", "FOUND"}, rows)
+}

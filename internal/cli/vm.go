@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"zwrm/internal/wire"
+)
+
+func (s *session) psCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "ps [APP]",
+		Short:   "List the VMs and attachments, of one app or of all",
+		Example: "  zwrm ps web",
+		GroupID: groupVMs,
+		Args:    arguments("[APP]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			app := ""
+			if len(args) == 1 {
+				app = args[0]
+			}
+			vms, err := s.client().VMs(cmd.Context(), app)
+			if err != nil {
+				return err
+			}
+			return s.answer(vms, func(w io.Writer) { tableOfVMs(w, vms) })
+		},
+	}
+}
+
+func tableOfVMs(w io.Writer, vms []wire.VM) {
+	rows := make([][]string, len(vms))
+	for i, vm := range vms {
+		rows[i] = []string{vm.Name, vm.App, vm.State, vm.GuestIP, vm.TAP, number(vm.PID), vm.Image, moment(vm.CreatedAt), vm.Reason}
+	}
+	table(w, []string{"NAME", "APP", "STATE", "GUEST-IP", "TAP", "PID", "IMAGE", "CREATED", "REASON"}, rows)
+}
+
+func (s *session) logsCommand() *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use:     "logs VM",
+		Short:   "Show the console of a VM",
+		Long:    "Show the console of a VM, byte by byte as the guest wrote it.",
+		Example: "  zwrm logs web-0 -f",
+		GroupID: groupVMs,
+		Args:    arguments("VM"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := s.client().Console(cmd.Context(), args[0], s.stdout, follow)
+			if follow && errors.Is(err, context.Canceled) {
+				return nil // interrupting is how one ends it
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what the guest writes from now on")
+	return cmd
+}
+
+func (s *session) restartCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "restart VM",
+		Short:   "Restart a VM; it keeps its address",
+		Example: "  zwrm restart web-0",
+		GroupID: groupVMs,
+		Args:    arguments("VM"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.client().Restart(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return s.done("%s: restarted", args[0])
+		},
+	}
+}
