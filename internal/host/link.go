@@ -7,12 +7,15 @@ import (
 	"zwrm/internal/model"
 )
 
-// Kind is a link's type as rtnetlink names it (IFLA_INFO_KIND).
+// Kind is a link's type as rtnetlink names it (IFLA_INFO_KIND), empty for
+// hardware. Only the two modes of "tun" are told apart.
 type Kind string
 
-// The kinds that ZWRM makes. Others are passed on as the kernel gives them.
+// The kinds that ZWRM makes, and the other mode of the first. Others are passed
+// on as the kernel gives them.
 const (
-	KindTAP    Kind = "tap"
+	KindTAP    Kind = "tap" // Ethernet frames
+	KindTUN    Kind = "tun" // IP packets
 	KindBridge Kind = "bridge"
 )
 
@@ -27,7 +30,7 @@ type Link struct {
 	Up        bool
 	Alias     string
 	Addresses []netip.Prefix // IPv4, in the order of the kernel
-	Hardening Hardening
+	Hardening Hardening      // of links that have the name prefix of our TAPs
 }
 
 // Hardening is how a TAP's per-device settings stand. The zero value is what a
@@ -51,8 +54,11 @@ type Hardening struct {
 	Wrong []string // settings that differ, as in "net.ipv4.conf.zvm3.rp_filter = 0, not 1"
 }
 
-// Route is an IPv4 route of any table.
+// Route is an IPv4 route of any table but "local", which holds the addresses of
+// the host itself. A route with several next hops is as many Routes.
 type Route struct {
 	Dest   netip.Prefix // 0.0.0.0/0: the default route
-	Device string
+	Device string       // empty: no device, as of a route that refuses
+	Table  uint32       // 254: main (RT_TABLE_MAIN)
+	Metric uint32       // of routes to one destination, the one with the lowest is taken
 }

@@ -27,5 +27,6 @@ type Spec struct {
 	Args      string // kernel command line
 	TAP       string
 	GuestMAC  ipam.MAC
+	MTU       int    // bytes, told to the guest's network driver; 0: the guest takes its own default
 	Dir       string // the VM's own folder: console log, VMM's messages, control socket
 }

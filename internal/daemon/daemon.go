@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"zwrm/internal/api"
+	"zwrm/internal/config"
+	"zwrm/internal/event"
+	"zwrm/internal/firewall/iptables"
+	"zwrm/internal/fleet"
+	"zwrm/internal/host"
+	"zwrm/internal/image"
+	"zwrm/internal/model"
+	"zwrm/internal/plan"
+	"zwrm/internal/reconcile"
+	"zwrm/internal/store"
+	"zwrm/internal/vmm/qemu"
+)
+
+// repairEvery is the time between two full comparisons of kernel and plan.
+const repairEvery = 30 * time.Second
+
+// stopWithin bounds the shutdown of the network.
+const stopWithin = 30 * time.Second
+
+// task is a part of the daemon that runs until its context ends.
+type task struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// Daemon is zwrmd, checked and ready to run.
+type Daemon struct {
+	cfg        config.Config
+	log        *slog.Logger
+	store      *store.Store
+	kernel     *host.Kernel
+	dataplane  *iptables.Dataplane
+	images     *image.Store
+	uplink     plan.Uplink
+	events     *event.Log
+	reconciler *reconcile.Reconciler
+	driver     *qemu.Driver
+}
+
+// Open locks the database and checks the configuration against the host. It
+// changes nothing in the kernel. Problems of the host are a *config.Errors.
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Daemon, err error) {
+	d := &Daemon{cfg: cfg, log: log, events: &event.Log{}, images: image.New(cfg.Images.Dir)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	if d.uplink, err = d.inspect(ctx); err != nil {
+		return nil, err
+	}
+	if d.store, err = store.Open(ctx, cfg.Database.Path); err != nil {
+		return nil, err
+	}
+	if err := d.checkSubnet(ctx); err != nil {
+		return nil, err
+	}
+	if d.driver, err = qemu.Open(ctx, log); err != nil {
+		return nil, err
+	}
+	d.reconciler = reconcile.New(cfg.Network, d.uplink,
+		reconcile.Kernel{Links: d.kernel, Settings: d.kernel, Firewall: d.dataplane}, d.rows, d.events, log)
+	return d, nil
+}
+
+// Close lets go of the kernel and the database.
+func (d *Daemon) Close() error {
+	var errs []error
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	if d.kernel != nil {
+		errs = append(errs, d.kernel.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run makes the network, serves the API, and returns when ctx ends and all is
+// shut down as the configuration says. VMs outlive it.
+func (d *Daemon) Run(ctx context.Context) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	fleet := fleet.New(life, fleet.Deps{
+		Store: d.store, Network: d.reconciler, Images: d.images, Driver: d.driver, Pinger: d.kernel,
+		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS,
+		Dir:    filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
+		Events: d.events, Log: d.log,
+	})
+	if err := d.prepare(ctx, fleet); err != nil {
+		return err
+	}
+	servers, err := d.servers(api.New(d.apiDeps(fleet)))
+	if err != nil {
+		return err
+	}
+	// The servers end before the background does, so that a request under way
+	// still has all it works with.
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	background := start(life, stop, []task{{"fleet", fleet.Run}, {"repair", d.repair}})
+	requests := start(serving, stop, servers)
+	d.notify(systemd.SdNotifyReady)
+	err = requests.Wait()
+	d.notify(systemd.SdNotifyStopping)
+	end()
+	return errors.Join(err, background.Wait(), d.shutdown(ctx))
+}
+
+// start runs the tasks until ctx ends. The end of one of them before that is an
+// error, and has stop called.
+func start(ctx context.Context, stop func(), tasks []task) *errgroup.Group {
+	var group errgroup.Group
+	for _, t := range tasks {
+		group.Go(func() error {
+			defer stop()
+			err := t.run(ctx)
+			if err != nil {
+				err = fmt.Errorf("task %q: %w", t.name, err)
+			}
+			return err
+		})
+	}
+	return &group
+}
+
+// prepare makes the network of what there is, before anybody can ask for more.
+func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) error {
+	if err := fleet.Load(ctx); err != nil {
+		return err
+	}
+	findings, err := d.reconciler.Sync(ctx)
+	if err != nil {
+		return fmt.Errorf("make the network: %w", err)
+	}
+	d.log.Info("network stands", "uplink", d.uplink.Name, "subnet", d.cfg.Network.Layout.Subnet(), "changes", len(findings))
+	return nil
+}
+
+// repair compares kernel and plan from time to time, since somebody else may
+// have changed what we made.
+func (d *Daemon) repair(ctx context.Context) error {
+	ticker := time.NewTicker(repairEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if _, err := d.reconciler.Repair(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("network not mended", "error", err)
+		}
+	}
+}
+
+// shutdown leaves of the network what the configuration says. It runs although
+// ctx, the life of zwrmd, has ended.
+func (d *Daemon) shutdown(ctx context.Context) error {
+	if d.cfg.Network.OnShutdown == config.ShutdownKeep {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	defer cancel()
+	return d.reconciler.Shutdown(ctx)
+}
+
+// notify tells systemd; without systemd it does nothing.
+func (d *Daemon) notify(state string) {
+	if _, err := systemd.SdNotify(false, state); err != nil {
+		d.log.Warn("systemd not told", "state", state, "error", err)
+	}
+}
+
+// rows returns every VM there should be, for the full comparison.
+func (d *Daemon) rows(ctx context.Context) ([]model.VM, error) {
+	state, err := d.store.State(ctx)
+	return state.VMs, err
+}

@@ -1,0 +1,155 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"zwrm/internal/api"
+)
+
+// socketGroup is the system group whose members may use the socket.
+const socketGroup = "zwrm"
+
+const (
+	headerWithin = 10 * time.Second
+	idleWithin   = 2 * time.Minute
+	finishWithin = 5 * time.Second // a stop waits this long before it cancels requests
+	cancelWithin = 20 * time.Second
+	maxHeader    = 64 << 10 // bytes
+)
+
+// servers opens the listeners, so that whoever sees the daemon ready can connect,
+// and returns the tasks that serve them.
+func (d *Daemon) servers(handler http.Handler) ([]task, error) {
+	socket, err := listenUnix(d.cfg.Server.Socket)
+	if err != nil {
+		return nil, err
+	}
+	tasks := []task{d.server("api on "+d.cfg.Server.Socket, socket, handler)}
+	if d.cfg.Server.Listen == "" {
+		return tasks, nil
+	}
+	token, err := readToken(d.cfg.Server.TokenFile)
+	if err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
+	tcp, err := net.Listen("tcp", d.cfg.Server.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %q: %w", d.cfg.Server.Listen, err), socket.Close())
+	}
+	return append(tasks, d.server("api on "+d.cfg.Server.Listen, tcp, api.RequireToken(token, handler))), nil
+}
+
+// server returns the task that serves one listener. When its context ends it
+// lets requests finish for a while, then cancels them, which makes them undo
+// what they began.
+func (d *Daemon) server(name string, listener net.Listener, handler http.Handler) task {
+	return task{name, func(ctx context.Context) error {
+		requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		server := &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: headerWithin,
+			IdleTimeout:       idleWithin,
+			MaxHeaderBytes:    maxHeader,
+			BaseContext:       func(net.Listener) context.Context { return requests },
+		}
+		stopped := make(chan error, 1)
+		release := context.AfterFunc(ctx, func() { stopped <- shutdownServer(server, cancel) })
+		err := server.Serve(listener)
+		if release() {
+			return err // it ended by itself
+		}
+		return <-stopped
+	}}
+}
+
+func shutdownServer(server *http.Server, cancel func()) error {
+	polite, done := context.WithTimeout(context.Background(), finishWithin)
+	defer done()
+	if server.Shutdown(polite) == nil {
+		return nil
+	}
+	cancel()
+	firm, done := context.WithTimeout(context.Background(), cancelWithin)
+	defer done()
+	return server.Shutdown(firm)
+}
+
+// listenUnix makes the socket: root and the group zwrm may use it. A socket file
+// that a killed zwrmd left is replaced; one that somebody answers on is not.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make folder of socket %q: %w", path, err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("listen on %q: %w", path, err)
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %q: %w", path, err)
+	}
+	if err := admit(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("set who may use socket %q: %w", path, err), listener.Close())
+	}
+	return listener, nil
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("a file that is no socket is in the way")
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		return errors.Join(errors.New("another program answers there"), conn.Close())
+	}
+	return os.Remove(path)
+}
+
+// admit opens the socket to the group zwrm. Without that group it stays root's.
+func admit(path string) error {
+	group, err := user.LookupGroup(socketGroup)
+	var unknown user.UnknownGroupError
+	switch {
+	case errors.As(err, &unknown):
+		return os.Chmod(path, 0o600)
+	case err != nil:
+		return err
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		return err
+	}
+	if err := os.Chown(path, 0, gid); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o660)
+}
+
+func readToken(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if len(token) < 16 {
+		return "", fmt.Errorf("token in %q is shorter than 16 characters", path)
+	}
+	return token, nil
+}

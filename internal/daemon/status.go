@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"context"
+
+	"zwrm/internal/api"
+	"zwrm/internal/config"
+	"zwrm/internal/firewall"
+	"zwrm/internal/fleet"
+	"zwrm/internal/plan"
+	"zwrm/internal/reconcile"
+	"zwrm/internal/wire"
+)
+
+// apiDeps is what the API speaks for.
+func (d *Daemon) apiDeps(f *fleet.Fleet) api.Deps {
+	return api.Deps{
+		Apps: f, VMs: f, Images: d.images, ImageRemover: f,
+		Network: network{d, f}, Events: d.events, Metrics: metrics(d, f),
+		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, Log: d.log,
+	}
+}
+
+// network answers for the host's side of the network.
+type network struct {
+	daemon *Daemon
+	fleet  *fleet.Fleet
+}
+
+// Status returns the state of the network.
+func (n network) Status(context.Context) (wire.NetworkStatus, error) {
+	cfg, used, resting := n.daemon.cfg.Network, 0, 0
+	used, _, resting = n.fleet.Slots()
+	drift, last := n.daemon.reconciler.Drift()
+	status := wire.NetworkStatus{
+		Firewall:          string(config.Iptables),
+		Subnet:            cfg.Layout.Subnet().String(),
+		Capacity:          cfg.Layout.Capacity(),
+		Used:              used,
+		Quarantined:       resting,
+		ExternalInterface: n.daemon.uplink.Name,
+		MTU:               plan.MTU(cfg, n.daemon.uplink),
+		Private:           cfg.Bridge.Enabled,
+		Driver:            n.daemon.driver.Name() + " (" + n.daemon.driver.Accel() + ")",
+		Drift:             drift,
+		LastRepair:        repair(last),
+	}
+	if bridge := plan.Base(cfg, n.daemon.uplink).Bridge; bridge != nil {
+		status.Bridge = &wire.Bridge{Name: bridge.Name, Address: bridge.Address.String()}
+	}
+	return status, nil
+}
+
+// Check compares the kernel with what it should be.
+func (n network) Check(ctx context.Context) ([]wire.Difference, error) {
+	findings, err := n.daemon.reconciler.Check(ctx)
+	return differences(findings), err
+}
+
+// Repair mends what differs and returns it.
+func (n network) Repair(ctx context.Context) ([]wire.Difference, error) {
+	findings, err := n.daemon.reconciler.Repair(ctx)
+	return differences(findings), err
+}
+
+func repair(last *reconcile.Repair) *wire.Repair {
+	if last == nil {
+		return nil
+	}
+	return &wire.Repair{At: last.At, Differences: differences(last.Differences)}
+}
+
+func differences(findings []firewall.Difference) []wire.Difference {
+	out := make([]wire.Difference, len(findings))
+	for i, f := range findings {
+		out[i] = wire.Difference{Object: f.Object, Wanted: f.Wanted, Found: f.Found}
+	}
+	return out
+}

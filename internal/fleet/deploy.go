@@ -1,0 +1,211 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"zwrm/internal/event"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+	"zwrm/internal/store"
+)
+
+// Deploy makes an app, or brings an existing one to the spec: VMs are added or
+// removed, and those that run something else are restarted one by one on their
+// own slots. When a VM cannot be started, everything is as it was before.
+func (f *Fleet) Deploy(ctx context.Context, name model.Name, spec model.Spec) (model.App, error) {
+	f.images.RLock()
+	defer f.images.RUnlock()
+	spec, err := f.checkSpec(spec)
+	if err != nil {
+		return model.App{}, err
+	}
+	unlock, err := f.apps.lock(ctx, name)
+	if err != nil {
+		return model.App{}, err
+	}
+	defer unlock()
+	app, err := f.Store.App(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		app, err = model.App{Name: name, CreatedAt: time.Now()}, nil
+	}
+	if err != nil {
+		return model.App{}, err
+	}
+	return f.bring(ctx, app, spec)
+}
+
+// Scale changes how many VMs the app has. New VMs run what the others run.
+func (f *Fleet) Scale(ctx context.Context, name model.Name, n int) (model.App, error) {
+	if err := f.checkScale(n); err != nil {
+		return model.App{}, err
+	}
+	unlock, err := f.apps.lock(ctx, name)
+	if err != nil {
+		return model.App{}, err
+	}
+	defer unlock()
+	app, err := f.app(ctx, name)
+	if err != nil {
+		return model.App{}, err
+	}
+	if app.Spec.Image == "" && n > 0 {
+		return app, model.Problemf(model.Conflict, "app %q has no image: it has attachments only", name).
+			WithHint("zwrm deploy %s --image IMAGE gives it one", name)
+	}
+	spec := app.Spec
+	spec.Scale = n
+	return f.bring(ctx, app, spec)
+}
+
+// bring takes the app from its spec to another, in the order that can be undone:
+// first what may fail, new VMs and restarts; last what cannot be had back.
+func (f *Fleet) bring(ctx context.Context, app model.App, spec model.Spec) (model.App, error) {
+	was := app.Spec
+	vms, err := f.machinesOf(ctx, app)
+	if err != nil {
+		return app, err
+	}
+	app.Spec = spec
+	app, grown, err := f.plug(ctx, app, was, fresh(app, vms))
+	if err != nil {
+		return app, err
+	}
+	keep := vms[:min(len(vms), spec.Scale)]
+	err = f.startAll(ctx, grown)
+	if err == nil {
+		err = f.roll(ctx, keep, spec)
+	}
+	if err != nil {
+		app.Spec = was
+		return app, errors.Join(err, f.shrink(context.WithoutCancel(ctx), app, grown))
+	}
+	if gone := vms[len(keep):]; len(gone) > 0 {
+		// The new VMs run; the old ones go even if the one who asked goes away.
+		if err := f.shrink(context.WithoutCancel(ctx), app, gone); err != nil {
+			return app, err
+		}
+	}
+	f.Events.Publish(event.App, string(app.Name), fmt.Sprintf("scale %d, image %s", spec.Scale, spec.Image))
+	return app, nil
+}
+
+// fresh returns the rows of the VMs that the app lacks, without slots. They get
+// the lowest numbers that are free.
+func fresh(app model.App, have []model.VM) []model.VM {
+	taken := map[model.Name]bool{}
+	for _, vm := range have {
+		taken[vm.Name] = true
+	}
+	var vms []model.VM
+	for i := 0; len(have)+len(vms) < app.Spec.Scale; i++ {
+		name := app.Name.VMName(i)
+		if !taken[name] {
+			vms = append(vms, model.VM{AppName: app.Name, Name: name, State: model.Pending, Spec: app.Spec, CreatedAt: time.Now()})
+		}
+	}
+	return vms
+}
+
+// plug commits the app's spec and gives the new VMs slots, rows and networks:
+// all of them, or none and the app's row as it was.
+func (f *Fleet) plug(ctx context.Context, app model.App, was model.Spec, vms []model.VM) (model.App, []model.VM, error) {
+	slots, err := f.take(len(vms))
+	if err != nil {
+		return app, nil, err
+	}
+	for i := range vms {
+		vms[i].Slot = slots[i]
+	}
+	defer f.Network.Begin()()
+	app, vms, err = f.Store.Create(ctx, app, vms)
+	if err != nil {
+		f.slots.Return(slots...)
+		return app, nil, conflict(err)
+	}
+	if err := f.Network.Open(ctx, vms...); err != nil {
+		app.Spec = was
+		ctx := context.WithoutCancel(ctx)
+		err = errors.Join(err, f.Store.Retire(ctx, app, ids(vms)), f.dropRows(ctx, app, vms, nil))
+		f.slots.Return(slots...) // nothing was sent from them, so they need no rest
+		return app, nil, err
+	}
+	return app, vms, nil
+}
+
+func (f *Fleet) take(n int) ([]ipam.Slot, error) {
+	slots, err := f.slots.Take(n)
+	var exhausted *ipam.ExhaustedError
+	if errors.As(err, &exhausted) {
+		return nil, &model.Problem{Code: model.Exhausted, Err: err,
+			Hint: fmt.Sprintf("subnet %s holds %d VMs in all", f.Layout.Subnet(), f.Layout.Capacity())}
+	}
+	return slots, err
+}
+
+// roll restarts, one by one, the VMs that run something else than the spec. When
+// one fails, those before it go back to what they ran.
+func (f *Fleet) roll(ctx context.Context, vms []model.VM, spec model.Spec) error {
+	for i, vm := range vms {
+		if sameMachine(vm.Spec, spec) {
+			continue
+		}
+		was := vm.Spec
+		vm.Spec = spec
+		if err := f.restart(ctx, vm); err != nil {
+			undo := context.WithoutCancel(ctx)
+			vm.Spec = was
+			errs := []error{fmt.Errorf("update VM %q: %w", vm.Name, err), f.restart(undo, vm)}
+			for _, earlier := range vms[:i] {
+				if !sameMachine(earlier.Spec, spec) {
+					errs = append(errs, f.restart(undo, earlier))
+				}
+			}
+			return errors.Join(errs...)
+		}
+	}
+	return nil
+}
+
+// sameMachine reports whether a VM of one spec is as good as one of the other.
+func sameMachine(a, b model.Spec) bool {
+	a.Scale, b.Scale = 0, 0
+	return a == b
+}
+
+// machinesOf returns the VMs that ZWRM runs for the app, by number.
+func (f *Fleet) machinesOf(ctx context.Context, app model.App) ([]model.VM, error) {
+	if app.ID == 0 {
+		return nil, nil
+	}
+	vms, err := f.Store.AppVMs(ctx, app.ID)
+	if err != nil {
+		return nil, err
+	}
+	vms = slices.DeleteFunc(vms, func(vm model.VM) bool { return vm.Attachment || vm.State == model.Stopping })
+	slices.SortFunc(vms, func(a, b model.VM) int { return number(a) - number(b) })
+	return vms, nil
+}
+
+// number returns the number at the end of a VM's name.
+func number(vm model.VM) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(string(vm.Name), string(vm.AppName)+"-"))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// conflict makes a Problem of a name that is taken.
+func conflict(err error) error {
+	var exists *store.ExistsError
+	if errors.As(err, &exists) {
+		return &model.Problem{Code: model.Conflict, Err: err}
+	}
+	return err
+}

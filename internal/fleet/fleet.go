@@ -1,0 +1,185 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"zwrm/internal/event"
+	"zwrm/internal/image"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+	"zwrm/internal/store"
+	"zwrm/internal/vmm"
+)
+
+// Network opens and closes the networks of VMs.
+type Network interface {
+	// Begin holds off the full comparison of the network while rows and kernel
+	// are changed together.
+	Begin() (end func())
+	Open(ctx context.Context, vms ...model.VM) error
+	Close(ctx context.Context, vms ...model.VM) error
+	Remove(ctx context.Context, vms ...model.VM) error
+}
+
+// Images has the guest images.
+type Images interface {
+	Get(name model.Name) (image.Image, error)
+	Remove(name model.Name) error
+}
+
+// Pinger finds out whether a guest answers.
+type Pinger interface {
+	Ping(ctx context.Context, guest netip.Addr) error
+}
+
+// Deps is what a Fleet works with.
+type Deps struct {
+	Store   *store.Store
+	Network Network
+	Images  Images
+	Driver  vmm.Driver
+	Pinger  Pinger
+	Layout  ipam.Layout
+	DNS     []netip.Addr
+	Dir     string // holds a folder for each VM
+	Events  *event.Log
+	Log     *slog.Logger
+	Timing  Timing
+}
+
+// Timing is how long things take. The zero value of a field means its default.
+type Timing struct {
+	Quarantine time.Duration // a freed slot rests this long; 30 s
+	Grace      time.Duration // a VMM has this long to end before it is killed; 5 s
+	FirstRetry time.Duration // until a VM whose VMM died is started again; 1 s, then doubling
+	LastRetry  time.Duration // the most it doubles to; 1 min
+	Stable     time.Duration // a VM that ran this long starts over with FirstRetry; 1 min
+	Tick       time.Duration // between two rounds of housekeeping; 2 s
+}
+
+func (t Timing) withDefaults() Timing {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&t.Quarantine, 30 * time.Second},
+		{&t.Grace, 5 * time.Second},
+		{&t.FirstRetry, time.Second},
+		{&t.LastRetry, time.Minute},
+		{&t.Stable, time.Minute},
+		{&t.Tick, 2 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	return t
+}
+
+// Fleet is every app of the host. Its methods are safe for concurrent use;
+// requests for one app wait for each other, those for different apps do not.
+type Fleet struct {
+	Deps
+	slots  *ipam.Allocator
+	starts chan struct{} // as many VMMs start at once as it has room
+	apps   keyed
+	images sync.RWMutex // held shared while an app with an image is being written
+
+	mu       sync.Mutex
+	machines map[model.VMID]*machine
+	retries  map[model.VMID]int // failed starts in a row
+	life     context.Context    // of zwrmd; VMs outlive it
+	work     sync.WaitGroup     // goroutines that end with life
+}
+
+// machine is a VM whose VMM runs.
+type machine struct {
+	process *vmm.Process
+	since   time.Time
+}
+
+// New returns a Fleet that watches its VMs until ctx ends. Load makes it know
+// them.
+func New(ctx context.Context, deps Deps) *Fleet {
+	deps.Timing = deps.Timing.withDefaults()
+	return &Fleet{
+		Deps:     deps,
+		life:     ctx,
+		slots:    ipam.NewAllocator(deps.Layout.Capacity(), deps.Timing.Quarantine, time.Now),
+		starts:   make(chan struct{}, 2*runtime.NumCPU()),
+		apps:     keyed{locks: map[model.Name]*lock{}},
+		machines: map[model.VMID]*machine{},
+		retries:  map[model.VMID]int{},
+	}
+}
+
+// Slots returns how many slots VMs have, are free, and rest before reuse.
+func (f *Fleet) Slots() (used, free, resting int) { return f.slots.Counts() }
+
+// dir returns the VM's own folder.
+func (f *Fleet) dir(id model.VMID) string {
+	return filepath.Join(f.Dir, strconv.FormatInt(int64(id), 10))
+}
+
+// app returns the app, or a Problem that says there is none.
+func (f *Fleet) app(ctx context.Context, name model.Name) (model.App, error) {
+	app, err := f.Store.App(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return app, model.Problemf(model.NotFound, "no app named %q", name).WithHint("zwrm apps lists the apps")
+	}
+	return app, err
+}
+
+// vm returns the VM, or a Problem that says there is none.
+func (f *Fleet) vm(ctx context.Context, name model.Name) (model.VM, error) {
+	vm, err := f.Store.VM(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return vm, model.Problemf(model.NotFound, "no VM named %q", name).WithHint("zwrm ps lists the VMs")
+	}
+	return vm, err
+}
+
+// keyed is a set of locks by app name. A lock exists while somebody wants it.
+type keyed struct {
+	mu    sync.Mutex
+	locks map[model.Name]*lock
+}
+
+type lock struct {
+	held   chan struct{} // has room for the one who holds it
+	wanted int
+}
+
+// lock waits for the app's lock, or for the end of ctx.
+func (k *keyed) lock(ctx context.Context, name model.Name) (unlock func(), err error) {
+	k.mu.Lock()
+	l := k.locks[name]
+	if l == nil {
+		l = &lock{held: make(chan struct{}, 1)}
+		k.locks[name] = l
+	}
+	l.wanted++
+	k.mu.Unlock()
+	leave := func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if l.wanted--; l.wanted == 0 {
+			delete(k.locks, name)
+		}
+	}
+	select {
+	case l.held <- struct{}{}:
+		return func() { <-l.held; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}

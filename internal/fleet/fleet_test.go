@@ -1,0 +1,326 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"zwrm/internal/config"
+	"zwrm/internal/event"
+	"zwrm/internal/firewall"
+	"zwrm/internal/fleet"
+	"zwrm/internal/host/hosttest"
+	"zwrm/internal/image"
+	"zwrm/internal/model"
+	"zwrm/internal/plan"
+	"zwrm/internal/reconcile"
+	"zwrm/internal/store"
+	"zwrm/internal/vmm"
+)
+
+// world is a fleet on a real store and real processes, with a kernel in memory.
+type world struct {
+	*fleet.Fleet
+	t      *testing.T
+	dir    string
+	cfg    config.Config
+	store  *store.Store
+	kernel *hosttest.Fake
+	rules  *rules
+	driver *driver
+	events *event.Log
+	net    *reconcile.Reconciler
+	stop   func()
+}
+
+// newWorld returns a world whose fleet is loaded and keeps house. The text is
+// part of the section [network].
+func newWorld(t *testing.T, network string) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), kernel: hosttest.NewFake(), rules: &rules{apps: map[model.Group]bool{}}, driver: &driver{}}
+	var err error
+	if w.cfg, err = config.Parse("[network]\n"+network+"[network.bridge]\nenabled = true\n", nil); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	t.Cleanup(func() {
+		w.stop()
+		w.driver.killAll()
+	})
+	return w
+}
+
+// start begins the life of a daemon on what the one before left.
+func (w *world) start() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	var err error
+	if w.store, err = store.Open(ctx, filepath.Join(w.dir, "state.db")); err != nil {
+		w.t.Fatal(err)
+	}
+	rows := func(ctx context.Context) ([]model.VM, error) {
+		state, err := w.store.State(ctx)
+		return state.VMs, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	w.events = &event.Log{}
+	w.net = reconcile.New(w.cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
+		reconcile.Kernel{Links: w.kernel, Settings: w.kernel, Firewall: w.rules}, rows, w.events, log)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	w.Fleet = fleet.New(life, fleet.Deps{
+		Store: w.store, Network: w.net, Images: images{}, Driver: w.driver, Pinger: w.kernel,
+		Layout: w.cfg.Network.Layout, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
+		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
+	})
+	if err := w.Load(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.net.Sync(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.Run(life) }()
+	w.stop = func() {
+		end()
+		if err := errors.Join(<-done, w.store.Close()); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// restart ends the daemon's life and begins another.
+func (w *world) restart() {
+	w.t.Helper()
+	w.stop()
+	w.start()
+}
+
+func (w *world) deploy(app string, scale int) error {
+	_, err := w.Deploy(w.t.Context(), model.Name(app), model.Spec{Image: "small", Scale: scale})
+	return err
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// text returns rows, links and rules for people to compare.
+func (w *world) text() string {
+	w.t.Helper()
+	state, err := w.store.State(w.t.Context())
+	w.must(err)
+	var lines []string
+	for _, app := range state.Apps {
+		lines = append(lines, fmt.Sprintf("app %s image=%s scale=%d memory=%d", app.Name, app.Spec.Image, app.Spec.Scale, app.Spec.MemoryMiB))
+	}
+	for _, vm := range state.VMs {
+		lines = append(lines, fmt.Sprintf("vm %s slot=%d %s memory=%d attachment=%t", vm.Name, vm.Slot, vm.State, vm.Spec.MemoryMiB, vm.Attachment))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + "\n" + w.rules.text() + w.kernel.Dump()
+}
+
+// eventually waits until the condition holds.
+func (w *world) eventually(what string, holds func() bool) {
+	w.t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("not within 10 s: %s\n%s", what, w.text())
+		}
+	}
+}
+
+func (w *world) vm(name string) model.VM {
+	w.t.Helper()
+	vm, err := w.store.VM(w.t.Context(), model.Name(name))
+	w.must(err)
+	return vm
+}
+
+// insync fails the test when kernel and rows differ.
+func (w *world) insync() {
+	w.t.Helper()
+	findings, err := w.net.Check(w.t.Context())
+	w.must(err)
+	for _, f := range findings {
+		w.t.Errorf("%s: wanted %s, found %s", f.Object, f.Wanted, f.Found)
+	}
+}
+
+// images has one image.
+type images struct{}
+
+func (images) Get(name model.Name) (image.Image, error) {
+	if name != "small" && name != "other" {
+		return image.Image{}, model.Problemf(model.NotFound, "no image named %q", name)
+	}
+	return image.Image{Name: name, Kernel: "/kernel", Args: "console=ttyS0"}, nil
+}
+
+func (images) Remove(model.Name) error { return nil }
+
+// driver runs sleep(1) for a VMM.
+type driver struct {
+	mu        sync.Mutex
+	processes []*vmm.Process
+	specs     []vmm.Spec
+	fail      func(vmm.Spec) error
+}
+
+func (d *driver) Name() string { return "sleep" }
+
+func (d *driver) Start(_ context.Context, spec vmm.Spec) (*vmm.Process, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fail != nil {
+		if err := d.fail(spec); err != nil {
+			return nil, err
+		}
+	}
+	process, err := vmm.Launch("/bin/sleep", spec.Dir, "600")
+	if err != nil {
+		return nil, err
+	}
+	d.processes = append(d.processes, process)
+	d.specs = append(d.specs, spec)
+	return process, nil
+}
+
+func (d *driver) failWhen(fail func(vmm.Spec) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = fail
+}
+
+func (d *driver) alive() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, p := range d.processes {
+		select {
+		case <-p.Done():
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+func (d *driver) killAll() {
+	for _, p := range d.processes {
+		_ = p.Kill(context.Background()) // gone is good
+	}
+}
+
+// rules is a dataplane in memory: the apps that have a rule, and the last
+// structure that was applied.
+type rules struct {
+	mu      sync.Mutex
+	applied firewall.Ruleset
+	apps    map[model.Group]bool
+	fail    error
+}
+
+func (r *rules) Apply(_ context.Context, want firewall.Ruleset) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.applied = want
+	clear(r.apps)
+	for group := range wantedApps(want) {
+		r.apps[group] = true
+	}
+	return nil
+}
+
+func wantedApps(set firewall.Ruleset) map[model.Group]bool {
+	apps := map[model.Group]bool{}
+	for _, rule := range set.Rules {
+		if rule.Reason == firewall.SameApp {
+			apps[rule.From.Group] = true
+		}
+	}
+	return apps
+}
+
+func (r *rules) AddApps(_ context.Context, apps ...firewall.App) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail != nil {
+		return r.fail
+	}
+	for _, app := range apps {
+		r.apps[app.Group] = true
+	}
+	return nil
+}
+
+func (r *rules) RemoveApps(_ context.Context, apps ...firewall.App) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, app := range apps {
+		delete(r.apps, app.Group)
+	}
+	return nil
+}
+
+func (r *rules) Diff(_ context.Context, want firewall.Ruleset) ([]firewall.Difference, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var findings []firewall.Difference
+	if r.applied.Rules == nil {
+		findings = append(findings, firewall.Difference{Object: "rules", Wanted: "some", Found: "none"})
+	}
+	wanted := wantedApps(want)
+	for group := range wanted {
+		if !r.apps[group] {
+			findings = append(findings, firewall.Difference{Object: "rule of app", Wanted: group.String(), Found: "none"})
+		}
+	}
+	for group := range r.apps {
+		if !wanted[group] {
+			findings = append(findings, firewall.Difference{Object: "rule of app", Wanted: "none", Found: group.String()})
+		}
+	}
+	return findings, nil
+}
+
+func (r *rules) Remove(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.applied = firewall.Ruleset{}
+	clear(r.apps)
+	return nil
+}
+
+func (r *rules) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lines []string
+	for group := range r.apps {
+		lines = append(lines, "rule of group "+group.String()+"\n")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+// exists reports whether there is something of this path.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

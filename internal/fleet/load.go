@@ -1,0 +1,174 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"zwrm/internal/model"
+	"zwrm/internal/vmm"
+)
+
+// consoleLimit is how large a VM's console log may grow, in bytes, before its
+// older half goes.
+const consoleLimit = 4 << 20
+
+// Load takes up what an earlier zwrmd left: slots, quarantine, and the VMMs that
+// still run. VMs whose VMM is gone, after a reboot all of them, are marked
+// failed, which keeps their networks closed until Run starts them again. It
+// touches no link and no rule.
+func (f *Fleet) Load(ctx context.Context) error {
+	state, err := f.Store.State(ctx)
+	if err != nil {
+		return err
+	}
+	for _, rest := range state.Released {
+		if err := f.slots.Rest(rest); err != nil {
+			return fmt.Errorf("load freed slots: %w", err)
+		}
+	}
+	// Last, since slots are handed out from behind the one reserved last.
+	for _, vm := range state.VMs {
+		if err := f.slots.Reserve(vm.Slot); err != nil {
+			return fmt.Errorf("load VM %q: %w", vm.Name, err)
+		}
+	}
+	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of VMs: %w", err)
+	}
+	found, err := vmm.Find(f.Dir)
+	if err != nil {
+		return err
+	}
+	for _, vm := range state.VMs {
+		folder := filepath.Base(f.dir(vm.ID))
+		process := found[folder]
+		delete(found, folder)
+		if vm.Attachment {
+			continue
+		}
+		if err := f.adopt(ctx, vm, process); err != nil {
+			return fmt.Errorf("load VM %q: %w", vm.Name, err)
+		}
+	}
+	for folder, process := range found {
+		f.Log.Warn("stopping a VMM that no VM owns", "folder", folder, "pid", process.PID)
+		if err := f.kill(ctx, process); err != nil {
+			return fmt.Errorf("stop VMM of folder %q: %w", folder, err)
+		}
+	}
+	return nil
+}
+
+// adopt takes the VM's VMM over, if it lives. That of a VM whose row does not
+// name it yet, since zwrmd died between start and note, goes by its folder.
+func (f *Fleet) adopt(ctx context.Context, vm model.VM, found model.Process) error {
+	process, err := vmm.Adopt(vm.Process)
+	if errors.Is(err, vmm.ErrGone) && found.PID != 0 {
+		process, err = vmm.Adopt(found)
+	}
+	switch {
+	case errors.Is(err, vmm.ErrGone) && vm.State == model.Stopping:
+		return nil
+	case errors.Is(err, vmm.ErrGone):
+		vm.State, vm.Process, vm.Reason = model.Failed, model.Process{}, "VMM was gone when zwrmd started"
+		return f.Store.UpdateVM(ctx, vm)
+	case err != nil:
+		return err
+	}
+	if vm.State != model.Stopping && (vm.State != model.Running || vm.Process != process.Identity()) {
+		vm.State, vm.Process, vm.Reason = model.Running, process.Identity(), ""
+		if err := f.Store.UpdateVM(ctx, vm); err != nil {
+			return err
+		}
+	}
+	f.watch(vm, process)
+	return nil
+}
+
+func (f *Fleet) kill(ctx context.Context, identity model.Process) error {
+	process, err := vmm.Adopt(identity)
+	if errors.Is(err, vmm.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return process.Stop(ctx, f.Timing.Grace)
+}
+
+// Run keeps house until ctx, the Fleet's life, ends: it starts VMs that should run and
+// do not, finishes removals that were broken off, bounds console logs and
+// forgets slots whose quarantine is over.
+func (f *Fleet) Run(ctx context.Context) error {
+	defer f.work.Wait()
+	vms, err := f.VMs(ctx)
+	if ctx.Err() != nil {
+		return nil // told to end before it began
+	}
+	if err != nil {
+		return err
+	}
+	for _, vm := range vms {
+		if vm.State == model.Failed {
+			f.work.Go(func() { f.retry(vm) })
+		}
+	}
+	ticker := time.NewTicker(f.Timing.Tick)
+	defer ticker.Stop()
+	for {
+		if err := f.tidy(ctx); err != nil && ctx.Err() == nil {
+			f.Log.Warn("housekeeping left something", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// tidy is one round of housekeeping.
+func (f *Fleet) tidy(ctx context.Context) error {
+	vms, err := f.VMs(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, vm := range vms {
+		switch {
+		case vm.State == model.Stopping:
+			errs = append(errs, f.finish(ctx, vm))
+		case !vm.Attachment:
+			if err := vmm.NewConsole(f.dir(vm.ID)).Trim(consoleLimit); err != nil {
+				errs = append(errs, fmt.Errorf("bound console of VM %q: %w", vm.Name, err))
+			}
+		}
+	}
+	return errors.Join(append(errs, f.Store.PruneReleased(ctx, time.Now()))...)
+}
+
+// finish takes up the removal of a VM that was broken off. Whoever removes it
+// right now holds the app's lock, and has removed it when we get that.
+func (f *Fleet) finish(ctx context.Context, vm model.VM) error {
+	unlock, err := f.apps.lock(ctx, vm.AppName)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := f.Store.VM(ctx, vm.Name)
+	if err != nil || now.ID != vm.ID {
+		return nil // gone
+	}
+	app, err := f.Store.App(ctx, vm.AppName)
+	if err != nil {
+		return err
+	}
+	if err := f.shrink(ctx, app, []model.VM{now}); err != nil {
+		return fmt.Errorf("finish removal of VM %q: %w", vm.Name, err)
+	}
+	return nil
+}

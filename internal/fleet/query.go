@@ -1,0 +1,107 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"zwrm/internal/model"
+	"zwrm/internal/vmm"
+)
+
+// Apps returns every app, by name.
+func (f *Fleet) Apps(ctx context.Context) ([]model.App, error) {
+	state, err := f.Store.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(state.Apps, func(a, b model.App) int { return cmp.Compare(a.Name, b.Name) })
+	return state.Apps, nil
+}
+
+// VMs returns every VM and attachment, by app and number.
+func (f *Fleet) VMs(ctx context.Context) ([]model.VM, error) {
+	state, err := f.Store.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(state.VMs, func(a, b model.VM) int {
+		return cmp.Or(cmp.Compare(a.AppName, b.AppName), cmp.Compare(number(a), number(b)), cmp.Compare(a.Name, b.Name))
+	})
+	return state.VMs, nil
+}
+
+// Console writes what the guest said on its console, and with follow what it
+// says from now on, until ctx ends.
+func (f *Fleet) Console(ctx context.Context, name model.Name, w io.Writer, follow bool) error {
+	vm, err := f.vm(ctx, name)
+	if err != nil {
+		return err
+	}
+	if vm.Attachment {
+		return model.Problemf(model.Conflict, "%q is an attachment: its VMM has its console", name)
+	}
+	return vmm.NewConsole(f.dir(vm.ID)).Copy(ctx, w, follow)
+}
+
+// Await waits until every guest of the app answers on its address. When ctx ends
+// before, the error names one that does not.
+func (f *Fleet) Await(ctx context.Context, name model.Name) error {
+	app, err := f.app(ctx, name)
+	if err != nil {
+		return err
+	}
+	vms, err := f.machinesOf(ctx, app)
+	if err != nil {
+		return err
+	}
+	var pings errgroup.Group
+	for _, vm := range vms {
+		pings.Go(func() error {
+			guest := f.Layout.Guest(vm.Slot)
+			if err := f.Pinger.Ping(ctx, guest); err != nil {
+				return model.Problemf(model.Internal, "VM %q does not answer on %s: %w", vm.Name, guest, err).
+					WithHint("its VMM still runs; zwrm logs %s shows the guest's console", vm.Name)
+			}
+			return nil
+		})
+	}
+	return pings.Wait()
+}
+
+// RemoveImage removes an image that no app runs.
+func (f *Fleet) RemoveImage(ctx context.Context, name model.Name) error {
+	f.images.Lock()
+	defer f.images.Unlock()
+	apps, err := f.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, app := range apps {
+		if app.Spec.Image == name {
+			return model.Problemf(model.Conflict, "image %q is in use by app %q", name, app.Name).
+				WithHint("zwrm destroy %s first", app.Name)
+		}
+	}
+	if err := f.Images.Remove(name); err != nil {
+		return fmt.Errorf("remove image %q: %w", name, err)
+	}
+	return nil
+}
+
+// States returns how many VMs and attachments are in each state.
+func (f *Fleet) States() (map[model.State]int, error) {
+	state, err := f.Store.State(f.life)
+	if err != nil {
+		return nil, err
+	}
+	states := map[model.State]int{}
+	for _, vm := range state.VMs {
+		states[vm.State]++
+	}
+	return states, nil
+}

@@ -1,0 +1,255 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"zwrm/internal/event"
+	"zwrm/internal/model"
+	"zwrm/internal/vmm"
+)
+
+// startAll starts the VMMs of the VMs, a bounded number at once. On the first
+// error it gives up those not started yet.
+func (f *Fleet) startAll(ctx context.Context, vms []model.VM) error {
+	starts, ctx := errgroup.WithContext(ctx)
+	for _, vm := range vms {
+		starts.Go(func() error {
+			select {
+			case f.starts <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			defer func() { <-f.starts }()
+			return f.start(ctx, vm)
+		})
+	}
+	return starts.Wait()
+}
+
+// start runs the VM's VMM and notes it in the VM's row. A crash between the two
+// leaves a process without a row that names it; Load finds it by its folder.
+func (f *Fleet) start(ctx context.Context, vm model.VM) error {
+	vm.State, vm.Process, vm.Reason = model.Starting, model.Process{}, ""
+	if err := f.Store.UpdateVM(ctx, vm); err != nil {
+		return err
+	}
+	spec, err := f.vmmSpec(vm)
+	if err != nil {
+		return fmt.Errorf("start VM %q: %w", vm.Name, err)
+	}
+	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
+		return fmt.Errorf("start VM %q: %w", vm.Name, err)
+	}
+	process, err := f.Driver.Start(ctx, spec)
+	if err != nil {
+		return fmt.Errorf("start VM %q: %w", vm.Name, err)
+	}
+	vm.State, vm.Process = model.Running, process.Identity()
+	if err := f.Store.UpdateVM(ctx, vm); err != nil {
+		return errors.Join(err, process.Stop(context.WithoutCancel(ctx), f.Timing.Grace))
+	}
+	f.watch(vm, process)
+	f.Events.Publish(event.VM, string(vm.Name), "running")
+	return nil
+}
+
+// vmmSpec returns what the VM's VMM is started with.
+func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
+	img, err := f.Images.Get(vm.Spec.Image)
+	if err != nil {
+		return vmm.Spec{}, err
+	}
+	args := f.Layout.KernelArgs(vm.Slot, string(vm.Name), f.DNS)
+	return vmm.Spec{
+		Name:      vm.Name,
+		CPUs:      vm.Spec.CPUs,
+		MemoryMiB: vm.Spec.MemoryMiB,
+		Kernel:    img.Kernel,
+		Initrd:    img.Initrd,
+		Rootfs:    img.Rootfs,
+		Args:      strings.TrimSpace(img.Args + " " + args),
+		TAP:       vm.Slot.TAP(),
+		GuestMAC:  f.Layout.GuestMAC(vm.Slot),
+		Dir:       f.dir(vm.ID),
+	}, nil
+}
+
+// watch keeps the machine in mind and sees to it when its VMM ends by itself.
+func (f *Fleet) watch(vm model.VM, process *vmm.Process) {
+	f.mu.Lock()
+	f.machines[vm.ID] = &machine{process: process, since: time.Now()}
+	f.mu.Unlock()
+	f.work.Go(func() {
+		select {
+		case <-process.Done():
+			f.died(vm, process)
+		case <-f.life.Done():
+		}
+	})
+}
+
+// stop ends the VM's VMM and waits until it is gone. Its TAP is free then.
+func (f *Fleet) stop(ctx context.Context, vm model.VM) error {
+	f.mu.Lock()
+	m := f.machines[vm.ID]
+	delete(f.machines, vm.ID) // from here on its end is no accident
+	delete(f.retries, vm.ID)
+	f.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	if err := m.process.Stop(ctx, f.Timing.Grace); err != nil {
+		f.mu.Lock()
+		f.machines[vm.ID] = m
+		f.mu.Unlock()
+		return fmt.Errorf("stop VM %q: %w", vm.Name, err)
+	}
+	return nil
+}
+
+// Restart stops the VM's VMM and starts it again, on the same slot.
+func (f *Fleet) Restart(ctx context.Context, name model.Name) error {
+	vm, err := f.vm(ctx, name)
+	if err != nil {
+		return err
+	}
+	unlock, err := f.apps.lock(ctx, vm.AppName)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if vm, err = f.vm(ctx, name); err != nil { // it may have gone while we waited
+		return err
+	}
+	switch {
+	case vm.Attachment:
+		return model.Problemf(model.Conflict, "%q is an attachment: its VMM is not ours to restart", name)
+	case vm.State == model.Stopping:
+		return model.Problemf(model.Conflict, "VM %q is being removed", name)
+	}
+	if err := f.restart(ctx, vm); err != nil {
+		return errors.Join(err, f.fail(context.WithoutCancel(ctx), vm, err.Error()))
+	}
+	return nil
+}
+
+// restart stops the VM and starts it with the spec in vm.
+func (f *Fleet) restart(ctx context.Context, vm model.VM) error {
+	if err := f.stop(ctx, vm); err != nil {
+		return err
+	}
+	if err := f.reopen(ctx, vm); err != nil {
+		return err
+	}
+	return f.start(ctx, vm)
+}
+
+// reopen opens the network of a VM that is to be started again; that of a failed
+// VM is closed.
+func (f *Fleet) reopen(ctx context.Context, vm model.VM) error {
+	defer f.Network.Begin()()
+	vm.State, vm.Process = model.Starting, model.Process{}
+	if err := f.Store.UpdateVM(ctx, vm); err != nil {
+		return err
+	}
+	return f.Network.Open(ctx, vm)
+}
+
+// died is called when a VMM ended that nobody stopped.
+func (f *Fleet) died(vm model.VM, process *vmm.Process) {
+	ctx := f.life
+	unlock, err := f.apps.lock(ctx, vm.AppName)
+	if err != nil {
+		return // the daemon ends
+	}
+	defer unlock()
+	f.mu.Lock()
+	m := f.machines[vm.ID]
+	mine := m != nil && m.process == process
+	if mine {
+		delete(f.machines, vm.ID)
+		if time.Since(m.since) >= f.Timing.Stable {
+			delete(f.retries, vm.ID)
+		}
+	}
+	f.mu.Unlock()
+	if !mine {
+		return // stopped on purpose meanwhile
+	}
+	reason := "VMM ended by itself"
+	if exit := process.Exit(); exit != "" {
+		reason += ": " + exit
+	}
+	f.Log.Warn("VM failed", "vm", vm.Name, "reason", reason)
+	if err := f.fail(ctx, vm, reason); err != nil {
+		f.Log.Error("dead VM not closed", "vm", vm.Name, "error", err)
+	}
+}
+
+// fail notes why the VM does not run, closes its network, and has it started
+// again after a while.
+func (f *Fleet) fail(ctx context.Context, vm model.VM, reason string) error {
+	delay := f.nextRetry(vm.ID)
+	f.Events.Publish(event.VM, string(vm.Name), fmt.Sprintf("%s; starting again in %s", reason, delay))
+	f.retryAfter(vm, delay)
+	vm.State, vm.Process, vm.Reason = model.Failed, model.Process{}, reason
+	defer f.Network.Begin()()
+	if err := f.Store.UpdateVM(ctx, vm); err != nil {
+		return err
+	}
+	return f.Network.Close(ctx, vm)
+}
+
+// nextRetry returns how long to wait before the VM is started again: twice as
+// long each time, up to a bound.
+func (f *Fleet) nextRetry(id model.VMID) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delay := f.Timing.FirstRetry
+	for range f.retries[id] {
+		delay = min(2*delay, f.Timing.LastRetry)
+	}
+	f.retries[id]++
+	return delay
+}
+
+func (f *Fleet) retryAfter(vm model.VM, delay time.Duration) {
+	f.work.Go(func() {
+		select {
+		case <-time.After(delay):
+			f.retry(vm)
+		case <-f.life.Done():
+		}
+	})
+}
+
+// retry starts a failed VM again, unless it was removed or started meanwhile.
+func (f *Fleet) retry(vm model.VM) {
+	ctx := f.life
+	unlock, err := f.apps.lock(ctx, vm.AppName)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	now, err := f.Store.VM(ctx, vm.Name)
+	if err != nil || now.ID != vm.ID || now.State != model.Failed {
+		return
+	}
+	err = f.reopen(ctx, now)
+	if err == nil {
+		err = f.startAll(ctx, []model.VM{now})
+	}
+	if err != nil && ctx.Err() == nil {
+		f.Log.Warn("VM not started again", "vm", vm.Name, "error", err)
+		if err := f.fail(ctx, now, err.Error()); err != nil {
+			f.Log.Error("dead VM not closed", "vm", vm.Name, "error", err)
+		}
+	}
+}

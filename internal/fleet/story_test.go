@@ -1,0 +1,382 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+	"zwrm/internal/vmm"
+)
+
+func TestDeployScaleDestroy(t *testing.T) {
+	w := newWorld(t, "")
+	empty := w.text()
+	w.must(w.deploy("web", 3))
+	w.insync()
+	if got := w.driver.alive(); got != 3 {
+		t.Errorf("%d VMMs run, want 3", got)
+	}
+	vm := w.vm("web-1")
+	if vm.State != model.Running || vm.Slot != 1 || vm.Process.PID == 0 {
+		t.Errorf("VM %+v", vm)
+	}
+	_, err := w.Scale(t.Context(), "web", 1)
+	w.must(err)
+	w.insync()
+	if got := w.driver.alive(); got != 1 {
+		t.Errorf("%d VMMs run after scale 1", got)
+	}
+	_, err = w.Scale(t.Context(), "web", 2)
+	w.must(err)
+	if vm := w.vm("web-1"); vm.Slot != 3 {
+		t.Errorf("web-1 is back on slot %d, which rests", vm.Slot)
+	}
+	w.must(w.Destroy(t.Context(), "web"))
+	w.insync()
+	if got := w.text(); got != empty {
+		t.Errorf("left after destroy:\n%s\nbefore deploy:\n%s", got, empty)
+	}
+	if used, _, resting := w.Slots(); used != 0 || resting != 4 {
+		t.Errorf("%d slots used, %d rest", used, resting)
+	}
+	if exists(filepath.Join(w.dir, "vms", "1")) {
+		t.Error("the folder of a VM is left")
+	}
+}
+
+// TestAllOrNothing deploys 10 VMs of which the 7th fails, in each way it can.
+func TestAllOrNothing(t *testing.T) {
+	broken := errors.New("broken on purpose")
+	seventh := func(op string) error {
+		if strings.Contains(op, "zvm8") {
+			return broken
+		}
+		return nil
+	}
+	tests := []struct {
+		name     string
+		sabotage func(w *world)
+		mend     func(w *world)
+	}{
+		{"VMM", func(w *world) {
+			w.driver.failWhen(func(s vmm.Spec) error {
+				if s.Name == "new-6" {
+					return broken
+				}
+				return nil
+			})
+		}, func(w *world) { w.driver.failWhen(nil) }},
+		{"link", func(w *world) {
+			w.kernel.Fail = func(op string) error {
+				if strings.HasPrefix(op, "create") {
+					return seventh(op)
+				}
+				return nil
+			}
+		}, func(w *world) { w.kernel.Fail = nil }},
+		{"group", func(w *world) {
+			w.kernel.Fail = func(op string) error {
+				if strings.HasPrefix(op, "group") {
+					return seventh(op)
+				}
+				return nil
+			}
+		}, func(w *world) { w.kernel.Fail = nil }},
+		{"rule", func(w *world) { w.rules.fail = broken }, func(w *world) { w.rules.fail = nil }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, "")
+			w.must(w.deploy("old", 2))
+			before, alive := w.text(), w.driver.alive()
+			test.sabotage(w)
+			err := w.deploy("new", 10)
+			test.mend(w)
+			if !errors.Is(err, broken) {
+				t.Fatalf("error %v, want one that says why", err)
+			}
+			if got := w.text(); got != before {
+				t.Errorf("left:\n%s\nbefore:\n%s", got, before)
+			}
+			if got := w.driver.alive(); got != alive {
+				t.Errorf("%d VMMs run, %d before", got, alive)
+			}
+			w.insync()
+		})
+	}
+}
+
+func TestFailedScaleUpChangesNothing(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 2))
+	before := w.text()
+	w.driver.failWhen(func(s vmm.Spec) error {
+		if s.Name == "web-4" {
+			return errors.New("no memory: last words")
+		}
+		return nil
+	})
+	_, err := w.Scale(t.Context(), "web", 5)
+	if err == nil || !strings.Contains(err.Error(), `start VM "web-4": no memory: last words`) {
+		t.Fatalf("error %v", err)
+	}
+	if got := w.text(); got != before {
+		t.Errorf("left:\n%s\nbefore:\n%s", got, before)
+	}
+}
+
+func TestDeployAgainUpdates(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 2))
+	slot, pid := w.vm("web-0").Slot, w.vm("web-0").Process.PID
+	_, err := w.Deploy(t.Context(), "web", model.Spec{Image: "small", Scale: 2, MemoryMiB: 256})
+	w.must(err)
+	vm := w.vm("web-0")
+	if vm.Slot != slot || vm.Process.PID == pid || vm.Spec.MemoryMiB != 256 {
+		t.Errorf("web-0 after the update: %+v", vm)
+	}
+	if got := w.driver.alive(); got != 2 {
+		t.Errorf("%d VMMs run", got)
+	}
+	before := w.text()
+	w.driver.failWhen(func(s vmm.Spec) error {
+		if s.Name == "web-1" && s.MemoryMiB == 512 {
+			return errors.New("too much")
+		}
+		return nil
+	})
+	if _, err := w.Deploy(t.Context(), "web", model.Spec{Image: "small", Scale: 4, MemoryMiB: 512}); err == nil {
+		t.Fatal("deployed although web-1 did not start")
+	}
+	if got := w.text(); got != before {
+		t.Errorf("left:\n%s\nbefore:\n%s", got, before)
+	}
+	w.insync()
+}
+
+func TestBadRequestsChangeNothing(t *testing.T) {
+	w := newWorld(t, "subnet = \"172.16.0.0/28\"\n")
+	w.must(w.deploy("web", 2))
+	before := w.text()
+	ctx := t.Context()
+	deploy := func(name string, spec model.Spec) func() error {
+		return func() error { _, err := w.Deploy(ctx, model.Name(name), spec); return err }
+	}
+	tests := []struct {
+		name string
+		do   func() error
+		code model.Code
+		want string
+	}{
+		{"memory too small", deploy("a", model.Spec{Image: "small", MemoryMiB: 8}), model.Invalid, "32 to 1048576"},
+		{"memory too large", deploy("a", model.Spec{Image: "small", MemoryMiB: 1 << 30}), model.Invalid, "out of range"},
+		{"cpus", deploy("a", model.Spec{Image: "small", CPUs: 65}), model.Invalid, "1 to 64"},
+		{"negative cpus", deploy("a", model.Spec{Image: "small", CPUs: -1}), model.Invalid, "out of range"},
+		{"no image", deploy("a", model.Spec{Scale: 1}), model.Invalid, "no image named"},
+		{"unknown image", deploy("a", model.Spec{Image: "nope", Scale: 1}), model.NotFound, `no image named "nope"`},
+		{"scale below 0", deploy("a", model.Spec{Image: "small", Scale: -1}), model.Invalid, "below 0"},
+		{"past the capacity", deploy("a", model.Spec{Image: "small", Scale: 5}), model.Exhausted, "which is 4 VMs: 2 are free"},
+		{"past what is free", deploy("a", model.Spec{Image: "small", Scale: 3}), model.Exhausted, "2 of the subnet's blocks are free"},
+		{"scale past what is free", func() error { _, err := w.Scale(ctx, "web", 5); return err }, model.Exhausted, "2 are free"},
+		{"scale of no app", func() error { _, err := w.Scale(ctx, "nope", 1); return err }, model.NotFound, `no app named "nope"`},
+		{"destroy of no app", func() error { return w.Destroy(ctx, "nope") }, model.NotFound, `no app named "nope"`},
+		{"restart of no VM", func() error { return w.Restart(ctx, "nope") }, model.NotFound, `no VM named "nope"`},
+		{"detach of a VM", func() error { return w.Detach(ctx, "web-0") }, model.Conflict, "not an attachment"},
+		{"attach of a taken name", func() error { _, err := w.Attach(ctx, "web-0", "web"); return err }, model.Conflict, "exists already"},
+		{"image in use", func() error { return w.RemoveImage(ctx, "small") }, model.Conflict, `in use by app "web"`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := test.do()
+			var problem *model.Problem
+			if !errors.As(err, &problem) || problem.Code != test.code || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want code %s and %q", err, test.code, test.want)
+			}
+			if got := w.text(); got != before {
+				t.Errorf("changed:\n%s\nbefore:\n%s", got, before)
+			}
+		})
+	}
+}
+
+func TestAttachments(t *testing.T) {
+	w := newWorld(t, "")
+	empty := w.text()
+	a, err := w.Attach(t.Context(), "mine", "lab")
+	w.must(err)
+	_, err = w.Attach(t.Context(), "yours", "lab")
+	w.must(err)
+	if a.State != model.Running || a.AppName != "lab" || a.Slot != 0 {
+		t.Errorf("attachment %+v", a)
+	}
+	w.insync()
+	if _, err := w.Scale(t.Context(), "lab", 1); err == nil {
+		t.Error("scaled an app without an image")
+	}
+	w.must(w.Detach(t.Context(), "mine"))
+	w.must(w.Detach(t.Context(), "yours"))
+	if got := w.text(); got != empty {
+		t.Errorf("left:\n%s\nbefore:\n%s", got, empty)
+	}
+}
+
+func TestDeadVMMIsStartedAgain(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 2))
+	vm := w.vm("web-0")
+	process, err := vmm.Adopt(vm.Process)
+	w.must(err)
+	w.must(process.Kill(t.Context()))
+	w.eventually("web-0 runs again", func() bool {
+		now := w.vm("web-0")
+		return now.State == model.Running && now.Process != vm.Process
+	})
+	if now := w.vm("web-0"); now.Slot != vm.Slot {
+		t.Errorf("slot %d became %d", vm.Slot, now.Slot)
+	}
+	w.insync()
+}
+
+func TestDyingVMMIsClosedAndRetried(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 1))
+	vm := w.vm("web-0")
+	w.driver.failWhen(func(vmm.Spec) error { return errors.New("disk is gone") })
+	process, err := vmm.Adopt(vm.Process)
+	w.must(err)
+	w.must(process.Kill(t.Context()))
+	w.eventually("the reason is in the row", func() bool {
+		now := w.vm("web-0")
+		return now.State == model.Failed && strings.Contains(now.Reason, "disk is gone")
+	})
+	w.driver.failWhen(nil)
+	w.eventually("web-0 runs again", func() bool { return w.vm("web-0").State == model.Running })
+	w.eventually("kernel and rows agree", func() bool {
+		findings, err := w.net.Check(context.Background())
+		return err == nil && len(findings) == 0
+	})
+}
+
+func TestRestartOfTheDaemonAdopts(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 3))
+	before := w.text()
+	dead := w.vm("web-2")
+	w.stop()
+	process, err := vmm.Adopt(dead.Process)
+	w.must(err)
+	w.must(process.Kill(t.Context()))
+	w.start()
+	w.eventually("web-2 runs again", func() bool { return w.vm("web-2").State == model.Running })
+	if got := w.text(); got != before {
+		t.Errorf("after the restart:\n%s\nbefore:\n%s", got, before)
+	}
+	if got := w.driver.alive(); got != 3 {
+		t.Errorf("%d VMMs run, want 3: none doubled", got)
+	}
+	w.must(w.Destroy(t.Context(), "web"))
+	if got := w.driver.alive(); got != 0 {
+		t.Errorf("%d adopted VMMs live on", got)
+	}
+}
+
+// TestVMMThatNoRowNames stands for a crash between the start of a VMM and the
+// note of it: the process is found by its folder, and not started twice.
+func TestVMMThatNoRowNames(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 1))
+	vm := w.vm("web-0")
+	pid := vm.Process.PID
+	vm.State, vm.Process = model.Starting, model.Process{}
+	w.must(w.store.UpdateVM(t.Context(), vm))
+	w.restart()
+	if now := w.vm("web-0"); now.State != model.Running || now.Process.PID != pid {
+		t.Errorf("VM %+v, want pid %d", now, pid)
+	}
+	if got := w.driver.alive(); got != 1 {
+		t.Errorf("%d VMMs run", got)
+	}
+}
+
+// TestBrokenOffRemoval stands for a crash in the middle of destroy.
+func TestBrokenOffRemoval(t *testing.T) {
+	w := newWorld(t, "")
+	empty := w.text()
+	w.must(w.deploy("web", 2))
+	app, err := w.store.App(t.Context(), "web")
+	w.must(err)
+	app.Spec = model.Spec{}
+	w.must(w.store.Retire(t.Context(), app, []model.VMID{w.vm("web-0").ID, w.vm("web-1").ID}))
+	w.restart()
+	w.eventually("nothing is left", func() bool { return w.text() == empty && w.driver.alive() == 0 })
+}
+
+func TestQuarantineSurvivesRestart(t *testing.T) {
+	w := newWorld(t, "subnet = \"172.16.0.0/29\"\n")
+	w.must(w.deploy("web", 2))
+	w.must(w.Destroy(t.Context(), "web"))
+	w.restart()
+	var problem *model.Problem
+	if err := w.deploy("next", 1); !errors.As(err, &problem) || !strings.Contains(err.Error(), "2 more in quarantine") {
+		t.Errorf("error %v, want one about quarantine", err)
+	}
+}
+
+// TestConcurrency has 50 requests at a time, for the same and different apps.
+func TestConcurrency(t *testing.T) {
+	w := newWorld(t, "")
+	empty := w.text()
+	var work sync.WaitGroup
+	for i := range 50 {
+		app := fmt.Sprintf("app%d", i%10)
+		work.Go(func() {
+			ctx := context.Background()
+			var problem *model.Problem
+			for step := range 4 {
+				var err error
+				switch (i + step) % 4 {
+				case 0, 1:
+					_, err = w.Deploy(ctx, model.Name(app), model.Spec{Image: "small", Scale: 1 + step})
+				case 2:
+					_, err = w.Scale(ctx, model.Name(app), step)
+				case 3:
+					err = w.Destroy(ctx, model.Name(app))
+				}
+				if err != nil && !(errors.As(err, &problem) && problem.Code == model.NotFound) {
+					t.Errorf("app %q: %v", app, err)
+				}
+			}
+		})
+	}
+	work.Wait()
+	w.insync()
+	seen := map[ipam.Slot]model.Name{}
+	vms, err := w.VMs(t.Context())
+	w.must(err)
+	for _, vm := range vms {
+		if other, ok := seen[vm.Slot]; ok {
+			t.Errorf("slot %d given to %q and %q", vm.Slot, other, vm.Name)
+		}
+		seen[vm.Slot] = vm.Name
+	}
+	if got := w.driver.alive(); got != len(vms) {
+		t.Errorf("%d VMMs run for %d VMs", got, len(vms))
+	}
+	for i := range 10 {
+		if err := w.Destroy(t.Context(), model.Name(fmt.Sprintf("app%d", i))); err != nil {
+			var problem *model.Problem
+			if !errors.As(err, &problem) || problem.Code != model.NotFound {
+				t.Error(err)
+			}
+		}
+	}
+	if got := w.text(); got != empty || w.driver.alive() != 0 {
+		t.Errorf("left: %d VMMs and\n%s", w.driver.alive(), got)
+	}
+}

@@ -1,0 +1,149 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"zwrm/internal/host/netlink"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+)
+
+// maxDeleting is how many deletions wait in the kernel at the same time.
+const maxDeleting = 64
+
+// SetGroup puts links into a device group. It goes on behind a link that fails;
+// the error names each, and wraps ErrNoLink for one that is not there.
+func (k *Kernel) SetGroup(ctx context.Context, group model.Group, names ...string) error {
+	return k.setLinks(ctx, fmt.Sprintf("put link %%q into group %s", group), names, func(name string) *netlink.Request {
+		// RTM_SETLINK, not RTM_NEWLINK: with a name that is not there, the latter
+		// changed all links of the given group before Linux 5.18.
+		request := netlink.NewLink(unix.RTM_SETLINK, 0, 0, 0, 0)
+		request.Text(unix.IFLA_IFNAME, name)
+		request.Uint32(unix.IFLA_GROUP, uint32(group))
+		return request
+	})
+}
+
+// SetUp brings links up or down. It goes on behind a link that fails; the error
+// names each, and wraps ErrNoLink for one that is not there.
+func (k *Kernel) SetUp(ctx context.Context, up bool, names ...string) error {
+	what, flags := "bring link %q down", uint32(0)
+	if up {
+		what, flags = "bring link %q up", unix.IFF_UP
+	}
+	return k.setLinks(ctx, what, names, func(name string) *netlink.Request {
+		request := netlink.NewLink(unix.RTM_SETLINK, 0, 0, flags, unix.IFF_UP)
+		request.Text(unix.IFLA_IFNAME, name)
+		return request
+	})
+}
+
+func (k *Kernel) setLinks(ctx context.Context, what string, names []string, change func(name string) *netlink.Request) error {
+	if err := ctx.Err(); err != nil || len(names) == 0 {
+		return err
+	}
+	requests := make([]*netlink.Request, len(names))
+	for i, name := range names {
+		requests[i] = change(name)
+	}
+	if k.route.Do(requests...) == nil {
+		return nil
+	}
+	var errs []error
+	for i, r := range requests {
+		if r.Err() != nil {
+			errs = append(errs, fmt.Errorf(what+": %w", names[i], linkError(r.Err())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// DeleteLinks deletes links. Those that are not there are no error; one that has
+// the name of a TAP of ours but is not ours stays, and the error wraps
+// ErrForeign. It goes on behind a link that fails, and ends early with ctx.
+//
+// The kernel lets about 20 ms pass in each deletion, outside of its locks (it
+// waits until no CPU can still see the link), so up to 64 wait at the same time:
+// about 1 ms per link, measured with 1,000 and 4,000. One request that deletes a
+// whole device group takes 0.2 to 0.4 ms per link, but holds the kernel's lock on
+// links for all that time, and takes along what somebody else put into the group.
+func (k *Kernel) DeleteLinks(ctx context.Context, names ...string) error {
+	queue := make(chan string, len(names))
+	for _, name := range names {
+		queue <- name
+	}
+	close(queue)
+	var workers sync.WaitGroup
+	errs := make([]error, min(len(names), maxDeleting))
+	for i := range errs {
+		workers.Go(func() { errs[i] = k.deleteFrom(ctx, queue) })
+	}
+	workers.Wait()
+	return errors.Join(errs...)
+}
+
+func (k *Kernel) deleteFrom(ctx context.Context, queue <-chan string) error {
+	conn, err := netlink.Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("delete links: %w", err)
+	}
+	var errs []error
+	for name := range queue {
+		select {
+		case k.deleting <- struct{}{}:
+			err = k.deleteNamed(conn, name)
+			<-k.deleting
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("delete link %q: %w", name, err))
+		}
+	}
+	return errors.Join(append(errs, conn.Close())...)
+}
+
+// deleteNamed deletes the link that was looked at, and not one that has got its
+// name since: by its index, which the kernel gives out once.
+func (k *Kernel) deleteNamed(conn *netlink.Conn, name string) error {
+	k.changes.RLock()
+	defer k.changes.RUnlock()
+	d, err := lookUp(conn, name)
+	if errors.Is(err, ErrNoLink) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, ipam.TAPPrefix) {
+		if err := d.foreign(name); err != nil {
+			return err
+		}
+	}
+	return deleteLink(conn, d.Index)
+}
+
+// deleteLink deletes a link. One that is gone already is no error.
+func deleteLink(conn *netlink.Conn, index int) error {
+	return doDelete(conn, netlink.NewLink(unix.RTM_DELLINK, 0, index, 0, 0))
+}
+
+// deleteNew deletes the link that the caller has made under this name just now.
+func deleteNew(conn *netlink.Conn, name string) error {
+	request := netlink.NewLink(unix.RTM_DELLINK, 0, 0, 0, 0)
+	request.Text(unix.IFLA_IFNAME, name)
+	return doDelete(conn, request)
+}
+
+func doDelete(conn *netlink.Conn, request *netlink.Request) error {
+	if err := conn.Do(request); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete link: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package host
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"zwrm/internal/host/netlink"
+)
+
+// Of linux/netfilter/nfnetlink_conntrack.h, which golang.org/x/sys does not name.
+const (
+	ctGet         = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	ctDelete      = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
+	ctaTupleOrig  = 1                                 // CTA_TUPLE_ORIG
+	ctaTupleReply = 2                                 // CTA_TUPLE_REPLY
+	ctaID         = 12                                // CTA_ID
+	ctaZone       = 18                                // CTA_ZONE
+	ctaTupleIP    = 1                                 // CTA_TUPLE_IP
+	ctaIPv4Src    = 1                                 // CTA_IP_V4_SRC
+	ctaIPv4Dst    = 2                                 // CTA_IP_V4_DST
+)
+
+// flow is a tracked connection: its addresses as the first packet had them, and
+// as an answer has them, which differ where the connection is translated.
+type flow struct {
+	origSrc, origDst, replySrc, replyDst netip.Addr
+}
+
+// Forget removes what the kernel remembers of guests: the tracked connections
+// that have one's address as source or destination in either direction, and the
+// neighbour entries of these addresses. It reads each table once for all of them.
+// The caller has closed the guests' links, or they go on making connections.
+func (k *Kernel) Forget(ctx context.Context, guests ...netip.Addr) error {
+	if len(guests) == 0 {
+		return nil
+	}
+	wanted := make(map[netip.Addr]struct{}, len(guests))
+	for _, guest := range guests {
+		wanted[guest] = struct{}{}
+	}
+	is := func(a netip.Addr) bool { _, ok := wanted[a]; return ok }
+	err := k.forgetFlows(ctx, func(f flow) bool {
+		return is(f.origSrc) || is(f.origDst) || is(f.replySrc) || is(f.replyDst)
+	})
+	if err := errors.Join(err, k.forgetNeighbours(ctx, is)); err != nil {
+		return fmt.Errorf("forget guest %s and %d more: %w", guests[0], len(guests)-1, err)
+	}
+	return nil
+}
+
+// ForgetBetween removes the tracked connections that were made from an address
+// of the subnet to another. The firewall lets tracked connections pass, so the
+// ones between VMs would outlive the rule that allowed them.
+func (k *Kernel) ForgetBetween(ctx context.Context, subnet netip.Prefix) error {
+	err := k.forgetFlows(ctx, func(f flow) bool {
+		return subnet.Contains(f.origSrc) && subnet.Contains(f.origDst)
+	})
+	if err != nil {
+		return fmt.Errorf("forget connections within %s: %w", subnet, err)
+	}
+	return nil
+}
+
+// forgetFlows deletes the tracked connections that match. The list is read to its
+// end first: the kernel keeps its place in it by an entry that must not go.
+func (k *Kernel) forgetFlows(ctx context.Context, match func(flow) bool) error {
+	if k.conntrack == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var doomed []*netlink.Request
+	header := []byte{unix.AF_INET, unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
+	err := retry(func() error {
+		doomed = doomed[:0]
+		return k.conntrack.Query(netlink.NewRequest(ctGet, unix.NLM_F_DUMP, header), func(payload []byte) {
+			if len(payload) > len(header) && match(parseFlow(payload[len(header):])) {
+				doomed = append(doomed, deleteFlow(header, payload[len(header):]))
+			}
+		})
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // nobody tracks connections: nf_conntrack_netlink is not there
+	}
+	if err != nil {
+		return fmt.Errorf("list connections: %w", err)
+	}
+	_ = k.conntrack.Do(doomed...)
+	for _, r := range doomed {
+		if r.Err() != nil && !errors.Is(r.Err(), unix.ENOENT) { // it ended by itself
+			return fmt.Errorf("delete connection: %w", r.Err())
+		}
+	}
+	return nil
+}
+
+func parseFlow(payload []byte) flow {
+	var f flow
+	for attribute, value := range netlink.Attributes(payload) {
+		switch attribute {
+		case ctaTupleOrig:
+			f.origSrc, f.origDst = parseTuple(value)
+		case ctaTupleReply:
+			f.replySrc, f.replyDst = parseTuple(value)
+		}
+	}
+	return f
+}
+
+func parseTuple(tuple []byte) (src, dst netip.Addr) {
+	for attribute, value := range netlink.Attributes(tuple) {
+		if attribute != ctaTupleIP {
+			continue
+		}
+		for attribute, value := range netlink.Attributes(value) {
+			switch attribute {
+			case ctaIPv4Src:
+				src, _ = netip.AddrFromSlice(value)
+			case ctaIPv4Dst:
+				dst, _ = netip.AddrFromSlice(value)
+			}
+		}
+	}
+	return src, dst
+}
+
+// deleteFlow returns the request to delete the connection of a list's message.
+// The id keeps it off a new connection that has the same addresses and ports.
+func deleteFlow(header, payload []byte) *netlink.Request {
+	request := netlink.NewRequest(ctDelete, 0, header)
+	for attribute, value := range netlink.Attributes(payload) {
+		switch attribute {
+		case ctaTupleOrig:
+			request.Bytes(ctaTupleOrig|unix.NLA_F_NESTED, value)
+		case ctaID, ctaZone:
+			request.Bytes(attribute, value)
+		}
+	}
+	return request
+}
+
+// forgetNeighbours deletes the neighbour entries (ARP) of certain addresses, on
+// whichever link they are.
+func (k *Kernel) forgetNeighbours(ctx context.Context, is func(netip.Addr) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var doomed []*netlink.Request
+	fixed := [unix.SizeofNdMsg]byte{unix.AF_INET}
+	err := retry(func() error {
+		doomed = doomed[:0]
+		return k.dump.Query(netlink.NewRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP, fixed[:]), func(payload []byte) {
+			if len(payload) < unix.SizeofNdMsg {
+				return
+			}
+			for attribute, value := range netlink.Attributes(payload[unix.SizeofNdMsg:]) {
+				if address, _ := netip.AddrFromSlice(value); attribute == unix.NDA_DST && is(address) {
+					doomed = append(doomed, deleteNeighbour(netlink.Uint32(payload, 4), address))
+				}
+			}
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("list neighbours: %w", err)
+	}
+	_ = k.route.Do(doomed...)
+	for _, r := range doomed {
+		if r.Err() != nil && !errors.Is(r.Err(), unix.ENOENT) && !errors.Is(r.Err(), unix.ENODEV) { // it went with its link
+			return fmt.Errorf("delete neighbour: %w", r.Err())
+		}
+	}
+	return nil
+}
+
+func deleteNeighbour(link uint32, address netip.Addr) *netlink.Request {
+	fixed := [unix.SizeofNdMsg]byte{unix.AF_INET}
+	binary.NativeEndian.PutUint32(fixed[4:], link)
+	request := netlink.NewRequest(unix.RTM_DELNEIGH, 0, fixed[:])
+	request.Bytes(unix.NDA_DST, address.AsSlice())
+	return request
+}

@@ -1,0 +1,114 @@
+package hosttest
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"zwrm/internal/host"
+)
+
+// AddLink makes a link, as somebody else does. Its index is ignored; an MTU of 0
+// becomes 1500.
+func (f *Fake) AddLink(l host.Link) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch _, ok := f.links[l.Name]; {
+	case ok:
+		return fmt.Errorf("add link %q: a link of this name exists", l.Name)
+	case l.Name == "" || len(l.Name) > maxName:
+		return fmt.Errorf("add link %q: no link can have this name", l.Name)
+	}
+	if l.MTU == 0 {
+		l.MTU = 1500
+	}
+	l.Addresses = slices.Clone(l.Addresses)
+	f.links[l.Name] = f.newLink(l)
+	f.wake()
+	return nil
+}
+
+// ChangeLink changes a link, as somebody else does. It reports whether there is
+// one of that name.
+func (f *Fake) ChangeLink(name string, change func(*host.Link)) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l, ok := f.links[name]
+	if ok {
+		change(&l.Link)
+		f.wake()
+	}
+	return ok
+}
+
+// RemoveLink deletes a link, as somebody else does. It reports whether there was
+// one of that name.
+func (f *Fake) RemoveLink(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.links[name]
+	f.remove(name)
+	f.wake()
+	return ok
+}
+
+// AddRoute adds a route, as somebody else does. Table 0 becomes main.
+func (f *Fake) AddRoute(r host.Route) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.links[r.Device]; !ok {
+		return fmt.Errorf("add route to %s: link %q: %w", r.Dest, r.Device, host.ErrNoLink)
+	}
+	if r.Table == 0 {
+		r.Table = mainTable
+	}
+	f.routes = append(f.routes, r)
+	return nil
+}
+
+// AddFlow adds a tracked connection, as its packets do.
+func (f *Fake) AddFlow(flow Flow) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flows = append(f.flows, flow)
+	return nil
+}
+
+// AddNeighbour adds a neighbour entry, as an ARP answer does.
+func (f *Fake) AddNeighbour(device string, address netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.links[device]; !ok {
+		return fmt.Errorf("add neighbour %s: link %q: %w", address, device, host.ErrNoLink)
+	}
+	f.neighbours[neighbour{device, address}] = struct{}{}
+	return nil
+}
+
+// Remembered returns the tracked connections and neighbour entries as sorted
+// lines of text.
+func (f *Fake) Remembered() ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var lines []string
+	for _, flow := range f.flows {
+		lines = append(lines, flow.String())
+	}
+	for n := range f.neighbours {
+		lines = append(lines, "neighbour "+n.address.String())
+	}
+	slices.Sort(lines)
+	return lines, nil
+}
+
+// SetAlive says whether a guest answers at an address (see Ping).
+func (f *Fake) SetAlive(address netip.Addr, alive bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if alive {
+		f.alive[address] = struct{}{}
+	} else {
+		delete(f.alive, address)
+	}
+	f.wake()
+}

@@ -1,0 +1,83 @@
+package nstest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"zwrm/internal/host/netlink"
+)
+
+// stage is the name of an environment variable that says how far Main has got.
+const stage = "ZWRM_NSTEST"
+
+// The values of stage.
+const (
+	inside = "inside" // in namespaces of its own
+	ready  = "ready"  // which are set up: so are those of its children
+)
+
+// Main is for TestMain. It runs the tests in a second process of the same binary,
+// which has its own network namespace (with lo up), its own mounts and a sysfs
+// that shows that network. The whole process is inside, with every goroutine and
+// child, so code under test needs no care for namespaces. It does not return.
+//
+// Without root it fails: a privileged test that is skipped tests nothing.
+func Main(m *testing.M) {
+	switch os.Getenv(stage) {
+	case "":
+		os.Exit(outside())
+	case inside:
+		if err := prepare(); err != nil {
+			fmt.Fprintln(os.Stderr, "nstest:", err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// outside runs the same binary inside and returns its exit status.
+func outside() int {
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "nstest: these tests make network namespaces of their own and need root: run them as root")
+		return 1
+	}
+	// The kernel sends the signal when the thread that started the child ends.
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), stage+"="+inside)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+		return exit.ExitCode()
+	}
+	fmt.Fprintln(os.Stderr, "nstest: run the tests in namespaces of their own:", err)
+	return 1
+}
+
+// prepare makes the new namespaces usable.
+func prepare() error {
+	// Without this, mounts made inside would show up on the machine.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+		return fmt.Errorf("mount sysfs: %w", err)
+	}
+	conn, err := netlink.Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	return errors.Join(up(conn, "lo"), conn.Close(), os.Setenv(stage, ready))
+}

@@ -1,0 +1,54 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// tunFlags are the flags of a TAP of ours: Ethernet frames without packet
+// information, behind a virtio header, by which the VMM leaves checksums and
+// segmentation to the kernel. IFF_MULTI_QUEUE is not among them and must not be:
+// the kernel would allocate 256 queues, 6.6 MiB for every TAP.
+const tunFlags = unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+
+// tun is an open descriptor of a TAP. While it is open, no VMM can open the TAP,
+// which has a single queue.
+type tun struct{ fd int }
+
+// errExists says that there is a link of the name, of whichever kind.
+var errExists = errors.New("a link of this name exists")
+
+// newTUN makes a TAP. Until persist is called, it goes when the descriptor does:
+// a process that is killed leaves nothing.
+func newTUN(name string) (tun, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return tun{}, fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(tunFlags | unix.IFF_TUN_EXCL)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	if err == nil {
+		return tun{fd}, nil
+	}
+	_ = unix.Close(fd)
+	if err == unix.EBUSY { // IFF_TUN_EXCL (drivers/net/tun.c tun_set_iff)
+		return tun{}, errExists
+	}
+	return tun{}, fmt.Errorf("make link: %w", err)
+}
+
+// persist makes the TAP outlive the descriptor.
+func (t tun) persist() error {
+	if err := unix.IoctlSetInt(t.fd, unix.TUNSETPERSIST, 1); err != nil {
+		return fmt.Errorf("make link persistent: %w", err)
+	}
+	return nil
+}
+
+// close closes the descriptor.
+func (t tun) close() error { return unix.Close(t.fd) }

@@ -1,0 +1,294 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"zwrm/internal/config"
+	"zwrm/internal/event"
+	"zwrm/internal/firewall"
+	"zwrm/internal/host"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+	"zwrm/internal/plan"
+)
+
+// BridgeAlias is the alias (IFLA_IFALIAS) by which a later zwrmd knows the bridge
+// of private networking for its own.
+const BridgeAlias = "zwrm private networking"
+
+// Links is the part of the kernel that has TAPs.
+type Links interface {
+	Links(ctx context.Context) ([]host.Link, error)
+	CreateTAP(ctx context.Context, tap host.TAP) error
+	SetGroup(ctx context.Context, group model.Group, names ...string) error
+	SetUp(ctx context.Context, up bool, names ...string) error
+	DeleteLinks(ctx context.Context, names ...string) error
+}
+
+// Settings is the part of the kernel that is there once per host.
+type Settings interface {
+	EnsureBridge(ctx context.Context, name string, address netip.Prefix, alias string) error
+	Sysctl(name string) (string, error)
+	SetSysctl(name, value string) error
+	Forget(ctx context.Context, guests ...netip.Addr) error
+	ForgetBetween(ctx context.Context, subnet netip.Prefix) error
+}
+
+// Firewall is a dataplane.
+type Firewall interface {
+	Apply(ctx context.Context, want firewall.Ruleset) error
+	AddApps(ctx context.Context, apps ...firewall.App) error
+	RemoveApps(ctx context.Context, apps ...firewall.App) error
+	Diff(ctx context.Context, want firewall.Ruleset) ([]firewall.Difference, error)
+	Remove(ctx context.Context) error
+}
+
+// Rows returns every VM that there should be.
+type Rows func(ctx context.Context) ([]model.VM, error)
+
+// Reconciler is the one writer of the kernel's network. Its methods are safe for
+// concurrent use.
+type Reconciler struct {
+	network  config.Network
+	uplink   plan.Uplink
+	links    Links
+	settings Settings
+	firewall Firewall
+	rows     Rows
+	events   *event.Log
+	log      *slog.Logger
+
+	// changes is held shared by whoever changes rows and kernel together, and
+	// alone by the full comparison, which would take their half-way state for drift.
+	changes sync.RWMutex
+
+	mu      sync.Mutex // guards what follows, and the order of the firewall's changes
+	members map[model.Group]map[ipam.Slot]struct{}
+	ruled   map[model.Group]firewall.App // apps that have a rule
+	drift   int
+	last    *Repair
+}
+
+// Repair is one mending: when, and what was not as it should be.
+type Repair struct {
+	At          time.Time
+	Differences []firewall.Difference
+}
+
+// Kernel is what a Reconciler works on.
+type Kernel struct {
+	Links    Links
+	Settings Settings
+	Firewall Firewall
+}
+
+// New returns a Reconciler. It does nothing until it is asked to.
+func New(network config.Network, uplink plan.Uplink, kernel Kernel, rows Rows, events *event.Log, log *slog.Logger) *Reconciler {
+	return &Reconciler{
+		network: network, uplink: uplink, rows: rows, events: events, log: log,
+		links: kernel.Links, settings: kernel.Settings, firewall: kernel.Firewall,
+		members: map[model.Group]map[ipam.Slot]struct{}{},
+		ruled:   map[model.Group]firewall.App{},
+	}
+}
+
+// Begin holds off the full comparison until the returned function is called. A
+// change of rows together with Open, Close or Remove happens in between.
+func (r *Reconciler) Begin() (end func()) {
+	r.changes.RLock()
+	return r.changes.RUnlock
+}
+
+// Open makes the links of the VMs and lets them send and receive. The group is
+// set last, behind the app's rule, so nothing passes before all is in place; a
+// crash before that leaves closed links, which the next start finds by their
+// rows. When a step fails, those before it are undone.
+func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.undo(ctx, vms))
+		}
+	}()
+	mtu := plan.MTU(r.network, r.uplink)
+	for _, vm := range vms {
+		link := plan.VM(r.network, mtu, vm)
+		if err := r.links.CreateTAP(ctx, tap(link)); err != nil {
+			return fmt.Errorf("open network of VM %q: %w", vm.Name, err)
+		}
+	}
+	if err := r.join(ctx, vms); err != nil {
+		return err
+	}
+	for group, names := range byGroup(vms) {
+		if err := r.links.SetGroup(ctx, group, names...); err != nil {
+			return fmt.Errorf("open network of app %q: %w", vms[0].AppName, err)
+		}
+	}
+	return nil
+}
+
+// Close cuts the VMs off. Their links stay, carrying nothing.
+func (r *Reconciler) Close(ctx context.Context, vms ...model.VM) error {
+	if len(vms) == 0 {
+		return nil
+	}
+	if err := r.links.SetGroup(ctx, model.GroupUnassigned, taps(vms)...); err != nil {
+		return fmt.Errorf("close network: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, vm := range vms {
+		delete(r.members[vm.App.Group()], vm.Slot)
+	}
+	return nil
+}
+
+// Remove takes away what is left of VMs that were closed: their app's rule when
+// it has fewer than two VMs left, their connections and neighbour entries, and
+// their links. Links that are gone already are no error.
+func (r *Reconciler) Remove(ctx context.Context, vms ...model.VM) error {
+	if err := r.leave(ctx, vms); err != nil {
+		return err
+	}
+	guests := make([]netip.Addr, 0, len(vms))
+	for _, vm := range vms {
+		guests = append(guests, r.network.Layout.Guest(vm.Slot))
+	}
+	if err := r.settings.Forget(ctx, guests...); err != nil {
+		return fmt.Errorf("forget connections of removed VMs: %w", err)
+	}
+	if err := r.links.DeleteLinks(ctx, taps(vms)...); err != nil {
+		return fmt.Errorf("remove network: %w", err)
+	}
+	return nil
+}
+
+// Shutdown leaves the kernel without rules of ours, in the order that opens
+// nothing: the links go down first. VMs keep running, cut off, until the next
+// start opens their links again.
+func (r *Reconciler) Shutdown(ctx context.Context) error {
+	r.changes.Lock()
+	defer r.changes.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	links, err := r.links.Links(ctx)
+	if err != nil {
+		return fmt.Errorf("shut the network down: %w", err)
+	}
+	var ours []string
+	for _, link := range links {
+		if _, ok := ipam.ParseTAP(link.Name); ok && link.Group.Ours() {
+			ours = append(ours, link.Name)
+		}
+	}
+	if err := errors.Join(
+		r.links.SetGroup(ctx, model.GroupUnassigned, ours...),
+		r.links.SetUp(ctx, false, ours...),
+	); err != nil {
+		return fmt.Errorf("shut the network down: rules stay, since a link is still up: %w", err)
+	}
+	clear(r.members)
+	clear(r.ruled)
+	if err := r.firewall.Remove(ctx); err != nil {
+		return fmt.Errorf("shut the network down: %w", err)
+	}
+	if !r.network.Bridge.Enabled {
+		return nil
+	}
+	if err := r.links.DeleteLinks(ctx, r.network.Bridge.Name); err != nil {
+		return fmt.Errorf("shut the network down: %w", err)
+	}
+	return nil
+}
+
+// join counts the VMs in and lets the VMs of their apps reach each other where
+// there are two of them now.
+func (r *Reconciler) join(ctx context.Context, vms []model.VM) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var fresh []firewall.App
+	for _, vm := range vms {
+		group := vm.App.Group()
+		if r.members[group] == nil {
+			r.members[group] = map[ipam.Slot]struct{}{}
+		}
+		r.members[group][vm.Slot] = struct{}{}
+		if _, ruled := r.ruled[group]; !ruled && len(r.members[group]) >= 2 {
+			app := firewall.App{Name: vm.AppName, Group: group}
+			r.ruled[group] = app
+			fresh = append(fresh, app)
+		}
+	}
+	if len(fresh) == 0 || !r.network.Bridge.Enabled {
+		return nil
+	}
+	if err := r.firewall.AddApps(ctx, fresh...); err != nil {
+		for _, app := range fresh {
+			delete(r.ruled, app.Group)
+		}
+		return fmt.Errorf("let VMs of app %q reach each other: %w", fresh[0].Name, err)
+	}
+	return nil
+}
+
+// leave counts the VMs out and removes the rules of apps with one VM or none.
+func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lonely []firewall.App
+	for _, vm := range vms {
+		group := vm.App.Group()
+		delete(r.members[group], vm.Slot)
+		if app, ruled := r.ruled[group]; ruled && len(r.members[group]) < 2 {
+			delete(r.ruled, group)
+			lonely = append(lonely, app)
+		}
+		if len(r.members[group]) == 0 {
+			delete(r.members, group)
+		}
+	}
+	if len(lonely) == 0 || !r.network.Bridge.Enabled {
+		return nil
+	}
+	if err := r.firewall.RemoveApps(ctx, lonely...); err != nil {
+		for _, app := range lonely {
+			r.ruled[app.Group] = app
+		}
+		return fmt.Errorf("remove the rule of app %q: %w", lonely[0].Name, err)
+	}
+	return nil
+}
+
+// undo removes the links of a failed Open. The request may have been given up,
+// which is no reason to leave half of it behind.
+func (r *Reconciler) undo(ctx context.Context, vms []model.VM) error {
+	ctx = context.WithoutCancel(ctx)
+	err := r.links.DeleteLinks(ctx, taps(vms)...) // a deleted link is closed, too
+	return errors.Join(err, r.leave(ctx, vms))
+}
+
+func taps(vms []model.VM) []string {
+	names := make([]string, len(vms))
+	for i, vm := range vms {
+		names[i] = vm.Slot.TAP()
+	}
+	return names
+}
+
+func byGroup(vms []model.VM) map[model.Group][]string {
+	groups := map[model.Group][]string{}
+	for _, vm := range vms {
+		groups[vm.App.Group()] = append(groups[vm.App.Group()], vm.Slot.TAP())
+	}
+	return groups
+}
+
+func tap(link plan.Link) host.TAP {
+	return host.TAP{Name: link.Name, MAC: link.MAC, MTU: link.MTU, Address: link.Address}
+}
