@@ -12,6 +12,7 @@ outside=zwrm-demo-outside-$$
 dir=$(mktemp -d /tmp/zwrm-demo.XXXXXX)
 daemon=''
 web=''
+service=''
 busybox=$(command -v busybox)
 failures=0
 
@@ -33,7 +34,7 @@ check() {
 clean_up() {
 	set +e
 	[ -z "$daemon" ] || { zwrm destroy shop; zwrm destroy blog; kill "$daemon"; wait "$daemon"; } 2>/dev/null
-	[ -z "$web" ] || { kill "$web" && wait "$web"; } 2>/dev/null
+	for server in $web $service; do { kill "$server" && wait "$server"; } 2>/dev/null; done
 	ip netns delete "$host" 2>/dev/null
 	ip netns delete "$outside" 2>/dev/null
 	rm -rf "$dir"
@@ -54,7 +55,7 @@ make_network() {
 	# The outside host answers every request with the address that it came from.
 	mkdir -p "$dir/www/cgi-bin"
 	# shellcheck disable=SC2016 # the guest's shell expands it
-	printf '#!%s sh\necho; echo "$REMOTE_ADDR"\n' "$busybox" >"$dir/www/cgi-bin/index.cgi"
+	printf '#!%s sh\necho; echo "$REMOTE_ADDR" | tr -d "[]" | sed "s/^::ffff://"\n' "$busybox" >"$dir/www/cgi-bin/index.cgi"
 	chmod +x "$dir/www/cgi-bin/index.cgi"
 	ip netns exec "$outside" "$busybox" httpd -f -p 80 -h "$dir/www" &
 	web=$!
@@ -73,7 +74,7 @@ start_daemon() {
 		[images]
 		dir = "$dir/images"
 	EOF
-	on_host build/zwrmd --config "$dir/config.toml" 2>"$dir/zwrmd.log" &
+	ip netns exec "$host" build/zwrmd --config "$dir/config.toml" 2>"$dir/zwrmd.log" &
 	daemon=$!
 	for _ in $(seq 100); do
 		zwrm network status >/dev/null 2>&1 && return
@@ -94,13 +95,13 @@ load_guests() {
 	while read -r name ip; do
 		guests+=("$name")
 		address[$name]=$ip
-	done < <(zwrm ps | awk 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == "ADDRESS") column = i; next} {print $1, $column}')
+	done < <(zwrm ps | awk 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == "GUEST-IP") column = i; next} {print $1, $column}')
 }
 
 # from_guest has a guest try something, and prints its answer.
 from_guest() {
 	local guest=$1 what=$2 whom=$3
-	on_host "$busybox" wget -q -T 15 -O - "http://${address[$guest]}/cgi-bin/$what?$whom" 2>/dev/null || echo '?'
+	on_host timeout 15 "$busybox" wget -q -O - "http://${address[$guest]}/cgi-bin/$what?$whom" 2>/dev/null || echo '?'
 }
 
 # expected says who must reach whom: VMs of one app, the gateway of one's own, the
@@ -152,17 +153,17 @@ matrix() {
 	done
 }
 
-# left counts what there is of ours: TAPs, rules, rows, processes.
+# What there is of ours.
 taps() { on_host ip -o link show | grep -c ': zvm' || true; }
 rules() { (on_host iptables-save && on_host ip6tables-save) 2>/dev/null | grep -c ZWRM || true; }
-rows() { "$busybox" strings "$dir/rows" 2>/dev/null | wc -l; }
+rows() { (zwrm ps && zwrm apps) | grep -vc ^NAME || true; }
 machines() { pgrep -c -f "qemu-system.*$dir" || true; }
 
 say "A host and an internet, in namespaces of their own"
 before=$(ip -o link; ip -o addr; ip route)
 make_network
 # A service of the host that no guest may reach.
-on_host "$busybox" httpd -f -p 8080 -h "$dir/www" &
+ip netns exec "$host" "$busybox" httpd -f -p 8080 -h "$dir/www" &
 service=$!
 start_daemon
 zwrm network status
@@ -190,13 +191,12 @@ matrix
 say "Destroy, stop, look for anything left"
 zwrm destroy shop
 zwrm destroy blog
-check "VMs" "$(zwrm ps | tail -n +2 | wc -l)" 0
+check "rows" "$(rows)" 0
 check "TAPs" "$(taps)" 0
 check "processes" "$(machines)" 0
 kill "$daemon"
 wait "$daemon" && status=0 || status=$?
 daemon=''
-kill "$service" && wait "$service" 2>/dev/null || true
 check "zwrmd ended with status" "$status" 0
 check "rules" "$(rules)" 0
 check "the machine's own network" "$(if [ "$before" = "$(ip -o link; ip -o addr; ip route)" ]; then echo unchanged; else echo changed; fi)" unchanged

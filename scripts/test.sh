@@ -11,9 +11,11 @@ ZWRM_TEST_BIN=$PWD/build
 export ZWRM_TEST_IMAGE ZWRM_TEST_BIN
 export CGO_ENABLED=1 # for the race detector; what is built for use has none
 
-# run_tests runs the tests of one module: all, or those that write files.
+# run_tests runs the tests of one module, a number of packages at once: all, or
+# those that write files.
 run_tests() {
-	if [ "${1:-}" != -update ]; then
+	jobs=$1
+	if [ "${2:-}" != -update ]; then
 		go test -race -timeout 20m -p "$jobs" ./...
 		return
 	fi
@@ -22,8 +24,8 @@ run_tests() {
 }
 
 echo "== packages, with the race detector"
-jobs=2 run_tests "$@"
+run_tests 2 "$@"
 
 echo "== guests, real microVMs, the specification"
 cd test
-jobs=1 run_tests "$@" # each makes a host of its own and times what does not answer
+run_tests 1 "$@" # each makes a host of its own and times what does not answer

@@ -96,7 +96,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer end()
 	fleet := fleet.New(life, fleet.Deps{
 		Store: d.store, Network: d.reconciler, Images: d.images, Driver: d.driver, Pinger: d.kernel,
-		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS,
+		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, MTU: plan.MTU(d.cfg.Network, d.uplink),
 		Dir:    filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
 		Events: d.events, Log: d.log,
 	})

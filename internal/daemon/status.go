@@ -41,7 +41,7 @@ func (n network) Status(context.Context) (wire.NetworkStatus, error) {
 		ExternalInterface: n.daemon.uplink.Name,
 		MTU:               plan.MTU(cfg, n.daemon.uplink),
 		Private:           cfg.Bridge.Enabled,
-		Driver:            n.daemon.driver.Name() + " (" + n.daemon.driver.Accel() + ")",
+		Driver:            n.daemon.driver.Name() + " (" + string(n.daemon.driver.Accel()) + ")",
 		Drift:             drift,
 		LastRepair:        repair(last),
 	}

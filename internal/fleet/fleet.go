@@ -49,6 +49,7 @@ type Deps struct {
 	Pinger  Pinger
 	Layout  ipam.Layout
 	DNS     []netip.Addr
+	MTU     int    // bytes; of the TAPs, and thus of the guests
 	Dir     string // holds a folder for each VM
 	Events  *event.Log
 	Log     *slog.Logger

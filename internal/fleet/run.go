@@ -77,6 +77,7 @@ func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
 		Args:      strings.TrimSpace(img.Args + " " + args),
 		TAP:       vm.Slot.TAP(),
 		GuestMAC:  f.Layout.GuestMAC(vm.Slot),
+		MTU:       f.MTU,
 		Dir:       f.dir(vm.ID),
 	}, nil
 }

@@ -12,6 +12,10 @@ import (
 	"zwrm/internal/reconcile"
 )
 
+// mainTable is the number of the routing table that packets go by unless a rule
+// says otherwise (RT_TABLE_MAIN in linux/rtnetlink.h).
+const mainTable = 254
+
 // Facts is what the host is like.
 type Facts struct {
 	Root     bool  // zwrmd runs as root
@@ -26,11 +30,7 @@ type Facts struct {
 func Uplink(network config.Network, facts Facts) (plan.Uplink, *config.Problem) {
 	name := network.ExternalInterface
 	if name == "" {
-		for _, route := range facts.Routes {
-			if route.Dest.Bits() == 0 {
-				name = route.Device
-			}
-		}
+		name = defaultDevice(facts.Routes)
 		if name == "" {
 			return plan.Uplink{}, &config.Problem{Key: "network.external_interface", What: "is not set, and the host has no default route to take it from",
 				Mend: "set it to the interface that leads to the internet"}
@@ -43,6 +43,21 @@ func Uplink(network config.Network, facts Facts) (plan.Uplink, *config.Problem) 
 	}
 	return plan.Uplink{}, &config.Problem{Key: "network.external_interface", Value: quote(name), What: "no interface of this name exists",
 		Mend: "ip link shows the names"}
+}
+
+// defaultDevice returns the device of the default route that the kernel prefers:
+// that of the main table with the lowest metric.
+func defaultDevice(routes []host.Route) string {
+	var best *host.Route
+	for i, route := range routes {
+		if route.Dest.Bits() == 0 && route.Table == mainTable && (best == nil || route.Metric < best.Metric) {
+			best = &routes[i]
+		}
+	}
+	if best == nil {
+		return ""
+	}
+	return best.Device
 }
 
 // Check returns everything about the host that stands in the way.
@@ -79,17 +94,17 @@ func SubnetChanged(old, now netip.Prefix) config.Problem {
 
 // checkSubnets finds other uses of our addresses on the host.
 func checkSubnets(network config.Network, facts Facts) []config.Problem {
-	problems := overlaps("network.subnet", network.Layout.Subnet(), network, facts)
+	problems := overlaps("network.subnet", network.Layout.Subnet(), facts)
 	if network.Bridge.Enabled {
-		problems = append(problems, overlaps("network.bridge.subnet", network.Bridge.Subnet, network, facts)...)
+		problems = append(problems, overlaps("network.bridge.subnet", network.Bridge.Subnet, facts)...)
 	}
 	return problems
 }
 
-func overlaps(key string, subnet netip.Prefix, network config.Network, facts Facts) []config.Problem {
+func overlaps(key string, subnet netip.Prefix, facts Facts) []config.Problem {
 	ours := map[string]bool{}
 	for _, link := range facts.Links {
-		ours[link.Name] = isTAP(link) || isBridge(link, network)
+		ours[link.Name] = isTAP(link) || isBridge(link)
 	}
 	problem := func(what string) config.Problem {
 		return config.Problem{Key: key, Value: quote(subnet.String()), What: what, Mend: "choose a range that the host does not use"}
@@ -119,7 +134,7 @@ func checkNames(network config.Network, facts Facts) []config.Problem {
 				What: fmt.Sprintf("has the name of a TAP of ours, but is not ours: a %s in group %s", link.Kind, link.Group),
 				Mend: "rename or delete it: ip link set " + link.Name + " name NEWNAME"})
 		}
-		if network.Bridge.Enabled && link.Name == network.Bridge.Name && !isBridge(link, network) {
+		if network.Bridge.Enabled && link.Name == network.Bridge.Name && !isBridge(link) {
 			problems = append(problems, config.Problem{Key: "network.bridge.name", Value: quote(link.Name),
 				What: fmt.Sprintf("is the name of a %s that is not ours", link.Kind), Mend: "choose another name"})
 		}
@@ -132,8 +147,8 @@ func isTAP(link host.Link) bool {
 	return ok && link.Kind == host.KindTAP && link.Group.Ours()
 }
 
-func isBridge(link host.Link, network config.Network) bool {
-	return link.Name == network.Bridge.Name && link.Kind == host.KindBridge && link.Alias == reconcile.BridgeAlias
+func isBridge(link host.Link) bool {
+	return link.Kind == host.KindBridge && link.Alias == reconcile.BridgeAlias
 }
 
 func quote(s string) string { return fmt.Sprintf("%q", s) }

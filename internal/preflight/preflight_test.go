@@ -20,12 +20,15 @@ func goodHost() preflight.Facts {
 		Root: true,
 		Links: []host.Link{
 			{Name: "lo", Addresses: prefixes("127.0.0.1/8"), MTU: 65536},
+			{Name: "wifi0", MTU: 1400},
 			{Name: "eth0", Addresses: prefixes("192.0.2.10/24"), MTU: 1500},
 			{Name: "zvm3", Kind: host.KindTAP, Group: 0x5a000001, Addresses: prefixes("172.16.0.13/30")},
 			{Name: "zwrmd0", Kind: host.KindBridge, Alias: reconcile.BridgeAlias, Addresses: prefixes("10.0.0.1/16")},
 		},
 		Routes: []host.Route{
-			{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: "eth0"},
+			{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: "wifi0", Table: 254, Metric: 600},
+			{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: "eth0", Table: 254, Metric: 100},
+			{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: "vpn0", Table: 51820},
 			{Dest: netip.MustParsePrefix("192.0.2.0/24"), Device: "eth0"},
 			{Dest: netip.MustParsePrefix("172.16.0.12/30"), Device: "zvm3"},
 			{Dest: netip.MustParsePrefix("10.0.0.0/16"), Device: "zwrmd0"},
@@ -66,7 +69,7 @@ func TestCheck(t *testing.T) {
 			want: `network.firewall = "iptables": iptables is missing`},
 		{name: "no such interface", config: "[network]\nexternal_interface = \"wan7\"\n",
 			want: `network.external_interface = "wan7": no interface of this name exists`},
-		{name: "no default route", change: func(f *preflight.Facts) { f.Routes = f.Routes[1:] },
+		{name: "no default route", change: func(f *preflight.Facts) { f.Routes = f.Routes[3:] },
 			want: "network.external_interface: is not set, and the host has no default route"},
 		{name: "mtu past the uplink's", config: "[network]\nmtu = 9000\n", want: `network.mtu = 9000: is larger than that of interface "eth0", 1500`},
 		{name: "subnet overlaps an address", config: "[network]\nsubnet = \"192.0.2.0/24\"\n",
@@ -77,15 +80,15 @@ func TestCheck(t *testing.T) {
 		{name: "bridge subnet overlaps a route", config: private, change: func(f *preflight.Facts) {
 			f.Routes = append(f.Routes, host.Route{Dest: netip.MustParsePrefix("10.0.0.0/8"), Device: "eth0"})
 		}, want: `network.bridge.subnet = "10.0.0.0/16": overlaps the route to 10.0.0.0/8 by "eth0"`},
-		{name: "foreign TAP of our name", change: func(f *preflight.Facts) { f.Links[2].Group = 0 },
+		{name: "foreign TAP of our name", change: func(f *preflight.Facts) { f.Links[3].Group = 0 },
 			want: `interface "zvm3": has the name of a TAP of ours, but is not ours: a tap in group 0x0`},
 		{name: "foreign link that the rules would catch", change: func(f *preflight.Facts) {
 			f.Links = append(f.Links, host.Link{Name: "zvmnet", Kind: "veth", Group: model.GroupUnassigned})
 		}, want: `interface "zvmnet": has the name of a TAP of ours`},
 		{name: "foreign bridge", config: private, change: func(f *preflight.Facts) {
-			f.Links[3].Alias = ""
-			f.Links[3].Addresses = nil
-			f.Routes = f.Routes[:3]
+			f.Links[4].Alias = ""
+			f.Links[4].Addresses = nil
+			f.Routes = f.Routes[:5]
 		}, want: `network.bridge.name = "zwrmd0": is the name of a bridge that is not ours`},
 	}
 	for _, test := range tests {

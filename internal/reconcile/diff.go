@@ -13,11 +13,12 @@ import (
 
 // linkDiff is what has to be done to links to bring them to a plan.
 type linkDiff struct {
-	shut     []string                    // in the wrong group, or nobody's: to be closed first
-	build    []plan.Link                 // missing or not as wanted
-	regroup  map[model.Group][]plan.Link // to be put into this group, last
-	orphans  []host.Link                 // ours, but of no VM
-	findings []firewall.Difference
+	shut      []string                    // in the wrong group, or nobody's: to be closed first
+	build     []plan.Link                 // missing or not as wanted
+	regroup   map[model.Group][]plan.Link // to be put into this group, last
+	orphans   []host.Link                 // ours, but of no VM
+	leftovers []string                    // bridges of an earlier configuration
+	findings  []firewall.Difference
 }
 
 // diffLinks compares the wanted links with those of the kernel. A link with our
@@ -117,25 +118,42 @@ func join[T fmt.Stringer](items []T) string {
 	return strings.Join(words, ", ")
 }
 
-// diffBridge compares the bridge of private networking.
-func diffBridge(want *plan.Bridge, have []host.Link) []firewall.Difference {
-	if want == nil {
-		return nil
-	}
-	object, wanted := "bridge "+want.Name, "up with inet "+want.Address.String()
+// diffBridge compares the bridge of private networking, and finds those of ours
+// that an earlier configuration had.
+func diffBridge(want *plan.Bridge, have []host.Link) (findings []firewall.Difference, leftovers []string) {
+	missing := want != nil
 	for _, link := range have {
-		if link.Name != want.Name {
-			continue
-		}
+		ours := link.Kind == host.KindBridge && link.Alias == BridgeAlias
 		switch {
-		case link.Kind != host.KindBridge || link.Alias != BridgeAlias:
-			return []firewall.Difference{{Object: object, Wanted: wanted, Found: fmt.Sprintf("a %s that is not ours", link.Kind)}}
-		case !link.Up:
-			return []firewall.Difference{{Object: object, Wanted: wanted, Found: "down"}}
-		case len(link.Addresses) != 1 || link.Addresses[0] != want.Address:
-			return []firewall.Difference{{Object: object, Wanted: wanted, Found: "inet " + join(link.Addresses)}}
+		case want != nil && link.Name == want.Name:
+			missing = false
+			if found := bridgeState(want, link, ours); found != "" {
+				findings = append(findings, bridgeDifference(want, found))
+			}
+		case ours:
+			leftovers = append(leftovers, link.Name)
+			findings = append(findings, firewall.Difference{Object: "bridge " + link.Name, Wanted: "no such bridge", Found: "one that an earlier configuration had"})
 		}
-		return nil
 	}
-	return []firewall.Difference{{Object: object, Wanted: wanted, Found: "missing"}}
+	if missing {
+		findings = append(findings, bridgeDifference(want, "missing"))
+	}
+	return findings, leftovers
+}
+
+// bridgeState says what of an existing bridge is not as wanted, if anything.
+func bridgeState(want *plan.Bridge, link host.Link, ours bool) string {
+	switch {
+	case !ours:
+		return fmt.Sprintf("a %s that is not ours", link.Kind)
+	case !link.Up:
+		return "down"
+	case len(link.Addresses) != 1 || link.Addresses[0] != want.Address:
+		return "inet " + join(link.Addresses)
+	}
+	return ""
+}
+
+func bridgeDifference(want *plan.Bridge, found string) firewall.Difference {
+	return firewall.Difference{Object: "bridge " + want.Name, Wanted: "up with inet " + want.Address.String(), Found: found}
 }

@@ -181,10 +181,13 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
-	var ours []string
+	var ours, bridges []string
 	for _, link := range links {
 		if _, ok := ipam.ParseTAP(link.Name); ok && link.Group.Ours() {
 			ours = append(ours, link.Name)
+		}
+		if link.Kind == host.KindBridge && link.Alias == BridgeAlias {
+			bridges = append(bridges, link.Name)
 		}
 	}
 	if err := errors.Join(
@@ -198,10 +201,7 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 	if err := r.firewall.Remove(ctx); err != nil {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
-	if !r.network.Bridge.Enabled {
-		return nil
-	}
-	if err := r.links.DeleteLinks(ctx, r.network.Bridge.Name); err != nil {
+	if err := r.links.DeleteLinks(ctx, bridges...); err != nil {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
 	return nil

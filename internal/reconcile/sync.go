@@ -87,13 +87,15 @@ func (r *Reconciler) compare(ctx context.Context) (plan.Host, linkDiff, []firewa
 			findings = append(findings, firewall.Difference{Object: "sysctl " + sysctl.Name, Wanted: sysctl.Value, Found: value})
 		}
 	}
-	findings = append(findings, diffBridge(want.Bridge, have)...)
+	bridge, leftovers := diffBridge(want.Bridge, have)
+	findings = append(findings, bridge...)
 	rules, err := r.firewall.Diff(ctx, firewall.Build(want.Policy))
 	if err != nil {
 		return want, linkDiff{}, nil, fmt.Errorf("read rules: %w", err)
 	}
 	findings = append(findings, rules...)
 	links := diffLinks(want.Links, have)
+	links.leftovers = leftovers
 	return want, links, append(findings, links.findings...), nil
 }
 
@@ -142,6 +144,9 @@ func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) 
 		if err := r.settings.ForgetBetween(ctx, want.Policy.Subnet); err != nil {
 			return fmt.Errorf("forget connections between VMs: %w", err)
 		}
+	}
+	if err := r.links.DeleteLinks(ctx, links.leftovers...); err != nil {
+		return fmt.Errorf("delete bridge of an earlier configuration: %w", err)
 	}
 	return r.applyLinks(ctx, links)
 }

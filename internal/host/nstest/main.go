@@ -41,6 +41,9 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// Inside reports whether Main made this process, which so has mounts of its own.
+func Inside() bool { return os.Getenv(inside) != "" }
+
 // outside runs the same binary inside and returns its exit status.
 func outside() int {
 	if os.Geteuid() != 0 {

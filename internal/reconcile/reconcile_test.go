@@ -1,0 +1,355 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"zwrm/internal/config"
+	"zwrm/internal/event"
+	"zwrm/internal/firewall"
+	"zwrm/internal/host"
+	"zwrm/internal/host/hosttest"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+	"zwrm/internal/plan"
+	"zwrm/internal/reconcile"
+)
+
+// dataplane is a firewall in memory that keeps what it was last given.
+type dataplane struct {
+	host    *hosttest.Fake
+	rules   []string
+	journal []string
+}
+
+func lines(set firewall.Ruleset) []string {
+	var out []string
+	for _, rule := range set.Rules {
+		out = append(out, rule.String())
+	}
+	return out
+}
+
+func (d *dataplane) Apply(_ context.Context, want firewall.Ruleset) error {
+	d.rules = lines(want)
+	d.journal = append(d.journal, "apply with links "+strings.Join(openLinks(d.host), " "))
+	return nil
+}
+
+func (d *dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
+	for _, app := range apps {
+		i := slices.IndexFunc(d.rules, func(rule string) bool { return strings.HasPrefix(rule, string(firewall.Private)) })
+		d.rules = slices.Insert(d.rules, i, firewall.AppRule(app).String())
+		d.journal = append(d.journal, "add "+string(app.Name)+" with links "+strings.Join(openLinks(d.host), " "))
+	}
+	return nil
+}
+
+func (d *dataplane) RemoveApps(_ context.Context, apps ...firewall.App) error {
+	for _, app := range apps {
+		d.rules = slices.DeleteFunc(d.rules, func(rule string) bool { return rule == firewall.AppRule(app).String() })
+		d.journal = append(d.journal, "remove "+string(app.Name))
+	}
+	return nil
+}
+
+func (d *dataplane) Diff(_ context.Context, want firewall.Ruleset) ([]firewall.Difference, error) {
+	var findings []firewall.Difference
+	wanted := lines(want)
+	for _, rule := range wanted {
+		if !slices.Contains(d.rules, rule) {
+			findings = append(findings, firewall.Difference{Object: "rule", Wanted: rule, Found: "missing"})
+		}
+	}
+	for _, rule := range d.rules {
+		if !slices.Contains(wanted, rule) {
+			findings = append(findings, firewall.Difference{Object: "rule", Wanted: "none", Found: rule})
+		}
+	}
+	return findings, nil
+}
+
+func (d *dataplane) Remove(context.Context) error {
+	d.rules = nil
+	d.journal = append(d.journal, "remove all with links "+strings.Join(openLinks(d.host), " "))
+	return nil
+}
+
+// openLinks returns the TAPs that are up and in the group of an app.
+func openLinks(kernel *hosttest.Fake) []string {
+	links, err := kernel.Links(context.Background())
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var open []string
+	for _, link := range links {
+		if link.Up && link.Group.Ours() && link.Group != model.GroupUnassigned {
+			open = append(open, link.Name)
+		}
+	}
+	return open
+}
+
+type world struct {
+	*reconcile.Reconciler
+	t      *testing.T
+	kernel *hosttest.Fake
+	rules  *dataplane
+	rows   []model.VM
+}
+
+func newWorld(t *testing.T, private bool) *world {
+	t.Helper()
+	text := ""
+	if private {
+		text = "[network.bridge]\nenabled = true\n"
+	}
+	cfg, err := config.Parse(text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := hosttest.NewFake()
+	w := &world{t: t, kernel: kernel, rules: &dataplane{host: kernel}}
+	w.Reconciler = reconcile.New(cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
+		reconcile.Kernel{Links: kernel, Settings: kernel, Firewall: w.rules},
+		func(context.Context) ([]model.VM, error) { return w.rows, nil },
+		&event.Log{}, slog.New(slog.DiscardHandler))
+	return w
+}
+
+func vm(app model.AppID, slot ipam.Slot) model.VM {
+	name := model.Name("app" + string(rune('a'+app)))
+	return model.VM{ID: model.VMID(slot + 1), App: app, AppName: name, Name: name.VMName(int(slot)), Slot: slot, State: model.Running}
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) sync() []firewall.Difference {
+	w.t.Helper()
+	findings, err := w.Sync(w.t.Context())
+	w.must(err)
+	return findings
+}
+
+func (w *world) text() string {
+	rules := slices.Clone(w.rules.rules)
+	slices.Sort(rules) // apps' rules may stand in any order
+	return strings.Join(rules, "\n") + "\n" + w.kernel.Dump()
+}
+
+// TestBothPathsAgree takes the short path through opens and removals, and
+// compares each state with what the full path makes of the same rows.
+func TestBothPathsAgree(t *testing.T) {
+	short := newWorld(t, true)
+	short.sync()
+	ctx := t.Context()
+	compare := func(rows ...model.VM) {
+		t.Helper()
+		short.rows = rows
+		full := newWorld(t, true)
+		full.rows = rows
+		full.sync()
+		if a, b := short.text(), full.text(); a != b {
+			t.Fatalf("%d VMs, short path:\n%s\nfull path:\n%s", len(rows), a, b)
+		}
+		if findings := short.sync(); len(findings) != 0 {
+			t.Fatalf("%d VMs: the full path finds %v", len(rows), findings)
+		}
+	}
+	a0, a1, b0, a2 := vm(1, 0), vm(1, 1), vm(2, 2), vm(1, 3)
+	short.must(short.Open(ctx, a0))
+	compare(a0)
+	short.must(short.Open(ctx, a1, b0))
+	compare(a0, a1, b0)
+	short.must(short.Open(ctx, a2))
+	compare(a0, a1, b0, a2)
+	gone := []model.VM{a0, a1}
+	short.must(short.Close(ctx, gone...))
+	closing := slices.Clone(gone)
+	for i := range closing {
+		closing[i].State = model.Stopping
+	}
+	short.rows = append(closing, b0, a2)
+	short.must(short.Remove(ctx, gone...))
+	compare(b0, a2)
+	short.must(short.Close(ctx, b0, a2))
+	short.must(short.Remove(ctx, b0, a2))
+	compare()
+}
+
+// TestOpenSetsGroupLast proves the order that lets nothing through early: link,
+// rule, group.
+func TestOpenSetsGroupLast(t *testing.T) {
+	w := newWorld(t, true)
+	w.sync()
+	start := len(w.kernel.Journal())
+	w.must(w.Open(t.Context(), vm(1, 0), vm(1, 1)))
+	ops := w.kernel.Journal()[start:]
+	want := []string{"create zvm0", "create zvm1", "group zvm0 0x5a000001", "group zvm1 0x5a000001"}
+	if !slices.Equal(ops, want) {
+		t.Errorf("operations %q, want %q", ops, want)
+	}
+	if got := w.rules.journal[len(w.rules.journal)-1]; got != "add appb with links " {
+		t.Errorf("%q: a link was open before its app's rule stood", got)
+	}
+}
+
+func TestShutdownClosesBeforeRulesGo(t *testing.T) {
+	w := newWorld(t, true)
+	w.rows = []model.VM{vm(1, 0), vm(1, 1)}
+	w.sync()
+	w.must(w.Shutdown(t.Context()))
+	if got := w.rules.journal[len(w.rules.journal)-1]; got != "remove all with links " {
+		t.Errorf("%q: a link was open when the rules went", got)
+	}
+	links, err := w.kernel.Links(t.Context())
+	w.must(err)
+	for _, link := range links {
+		if link.Name == "zwrmd0" || link.Up && link.Group.Ours() {
+			t.Errorf("left up: %+v", link)
+		}
+	}
+	w.sync()
+	if got := openLinks(w.kernel); !slices.Equal(got, []string{"zvm0", "zvm1"}) {
+		t.Errorf("open after the next start: %v", got)
+	}
+}
+
+// TestShutdownKeepsRulesOfOpenLinks: when a link cannot be closed the rules stay.
+func TestShutdownKeepsRulesOfOpenLinks(t *testing.T) {
+	w := newWorld(t, true)
+	w.rows = []model.VM{vm(1, 0)}
+	w.sync()
+	broken := errors.New("broken on purpose")
+	w.kernel.Fail = func(op string) error {
+		if strings.HasPrefix(op, "group") {
+			return broken
+		}
+		return nil
+	}
+	if err := w.Shutdown(t.Context()); !errors.Is(err, broken) {
+		t.Fatalf("error %v", err)
+	}
+	if len(w.rules.rules) == 0 {
+		t.Error("the rules are gone, and a link is open")
+	}
+}
+
+func TestRepair(t *testing.T) {
+	change := func(name string, f func(*host.Link)) func(*world) {
+		return func(w *world) {
+			if !w.kernel.ChangeLink(name, f) {
+				w.t.Fatalf("no link %q", name)
+			}
+		}
+	}
+	tests := []struct {
+		name  string
+		drift func(w *world)
+		want  string // the finding
+	}{
+		{"TAP deleted", func(w *world) { w.kernel.RemoveLink("zvm0") }, "link zvm0: wanted tap in group 0x5a000001 with inet 172.16.0.1/30, found missing"},
+		{"TAP down", change("zvm0", func(l *host.Link) { l.Up = false }), "link zvm0: wanted up, found down"},
+		{"TAP in another app's group", change("zvm0", func(l *host.Link) { l.Group = 0x5a000002 }), "link zvm0: wanted group 0x5a000001, found group 0x5a000002"},
+		{"TAP unassigned", change("zvm1", func(l *host.Link) { l.Group = model.GroupUnassigned }), "link zvm1: wanted group 0x5a000001, found group 0x5a000000"},
+		{"MTU", change("zvm1", func(l *host.Link) { l.MTU = 1400 }), "link zvm1: wanted mtu 1500, found mtu 1400"},
+		{"MAC", change("zvm1", func(l *host.Link) { l.MAC = ipam.MAC{2} }), "link zvm1: wanted address 02:5a:ff:ff:ff:fe, found address 02:00:00:00:00:00"},
+		{"address removed", change("zvm1", func(l *host.Link) { l.Addresses = nil }), "link zvm1: wanted inet 172.16.0.5/30, found inet none"},
+		{"address added", change("zvm1", func(l *host.Link) {
+			l.Addresses = append(l.Addresses, netip.MustParsePrefix("192.0.2.1/32"))
+		}), "link zvm1: wanted inet 172.16.0.5/30, found inet 172.16.0.5/30, 192.0.2.1/32"},
+		{"setting", func(w *world) { w.must(w.kernel.SetSysctl("net/ipv4/conf/zvm1/rp_filter", "0")) },
+			"link zvm1: wanted the settings of a TAP, found net.ipv4.conf.zvm1.rp_filter = 0, not 1"},
+		{"bridge deleted", func(w *world) { w.kernel.RemoveLink("zwrmd0") }, "bridge zwrmd0: wanted up with inet 10.0.0.1/16, found missing"},
+		{"bridge down", change("zwrmd0", func(l *host.Link) { l.Up = false }), "bridge zwrmd0: wanted up with inet 10.0.0.1/16, found down"},
+		{"bridge of an earlier configuration", func(w *world) {
+			w.must(w.kernel.EnsureBridge(w.t.Context(), "old0", netip.MustParsePrefix("10.1.0.1/16"), reconcile.BridgeAlias))
+		}, "bridge old0: wanted no such bridge, found one that an earlier configuration had"},
+		{"forwarding off", func(w *world) { w.must(w.kernel.SetSysctl("net/ipv4/ip_forward", "0")) }, "sysctl net/ipv4/ip_forward: wanted 1, found 0"},
+		{"rule removed", func(w *world) { w.rules.rules = w.rules.rules[1:] }, "found missing"},
+		{"TAP of no VM", func(w *world) {
+			w.must(w.kernel.AddLink(host.Link{Name: "zvm9", Kind: host.KindTAP, Group: 0x5a000001, Up: true}))
+		}, "link zvm9: wanted no link: no VM has this slot, found link in group 0x5a000001"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, true)
+			w.rows = []model.VM{vm(1, 0), vm(1, 1)}
+			w.sync()
+			before := w.text()
+			test.drift(w)
+			findings, err := w.Repair(t.Context())
+			w.must(err)
+			var found []string
+			for _, f := range findings {
+				found = append(found, f.Object+": wanted "+f.Wanted+", found "+f.Found)
+			}
+			if text := strings.Join(found, "\n"); !strings.Contains(text, test.want) {
+				t.Errorf("found %q, want %q", text, test.want)
+			}
+			if got := w.text(); got != before {
+				t.Errorf("mended:\n%s\nbefore:\n%s", got, before)
+			}
+			if n, last := w.Drift(); n != len(findings) || last == nil {
+				t.Errorf("drift %d, last %v", n, last)
+			}
+			if findings, err := w.Check(t.Context()); err != nil || len(findings) != 0 {
+				t.Errorf("after the repair: %v, %v", findings, err)
+			}
+		})
+	}
+}
+
+// TestForeignLinkIsReportedOnly: a link with our prefix in no group of ours is not
+// ours to touch.
+func TestForeignLinkIsReportedOnly(t *testing.T) {
+	w := newWorld(t, true)
+	w.sync()
+	w.must(w.kernel.AddLink(host.Link{Name: "zvm5", Kind: host.KindTAP, Up: true}))
+	before := w.kernel.Dump()
+	findings := w.sync()
+	if len(findings) != 1 || findings[0].Object != "link zvm5" {
+		t.Errorf("findings %v", findings)
+	}
+	if got := w.kernel.Dump(); got != before {
+		t.Errorf("changed:\n%s\nbefore:\n%s", got, before)
+	}
+}
+
+// TestSyncInSyncWritesNothing: a start on a kernel that is as it should be.
+func TestSyncInSyncWritesNothing(t *testing.T) {
+	w := newWorld(t, true)
+	w.rows = []model.VM{vm(1, 0), vm(1, 1), vm(2, 2)}
+	w.sync()
+	ops, applied := len(w.kernel.Journal()), len(w.rules.journal)
+	if findings := w.sync(); len(findings) != 0 {
+		t.Errorf("findings %v", findings)
+	}
+	if got := w.kernel.Journal()[ops:]; len(got) != 0 {
+		t.Errorf("operations %q", got)
+	}
+	if got := w.rules.journal[applied:]; len(got) != 0 {
+		t.Errorf("rules %q", got)
+	}
+}
+
+func TestPrivateNetworkingOffMakesNoAppRule(t *testing.T) {
+	w := newWorld(t, false)
+	w.sync()
+	w.must(w.Open(t.Context(), vm(1, 0), vm(1, 1)))
+	for _, line := range w.rules.journal {
+		if strings.HasPrefix(line, "add") {
+			t.Errorf("rule made: %s", line)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package flow_test
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"zwrm/internal/wire"
+	"zwrm/test/zwrmtest"
+)
+
+// closedFlows are flows to and from web-0 of which each passes while it is open.
+func closedFlows() []flow {
+	var all []flow
+	for _, f := range []flow{
+		{from: "web-0", to: "web-1"}, {from: "web-1", to: "web-0"},
+		{from: "web-0", to: "internet"}, {from: "host", to: "web-0"},
+	} {
+		for _, protocol := range []string{"icmp", "tcp/80", "udp/9000"} {
+			f.protocol, f.private, f.pass, f.seenAs = protocol, "on", true, "-"
+			all = append(all, f)
+		}
+	}
+	return append(all,
+		flow{"web-0", "own-gateway", "icmp", "on", true, "-"},
+		flow{"web-0", "own-gateway", "tcp/8080", "on", true, "-"})
+}
+
+// tryClosed tries the flows, all of which must pass, or none.
+func (w *world) tryClosed(t *testing.T, name string, pass bool) {
+	t.Run(name, func(t *testing.T) {
+		for _, f := range closedFlows() {
+			t.Run(f.String(), func(t *testing.T) {
+				t.Parallel()
+				within := dropped
+				if pass {
+					within = answered
+				}
+				if _, err := w.try(t, f, within); (err == nil) != pass {
+					t.Errorf("passes: %t, want %t (%v)", err == nil, pass, err)
+				}
+			})
+		}
+	})
+}
+
+// TestUnassigned: a TAP that no app has carries nothing, in no direction, even when
+// no zwrmd lives.
+func TestUnassigned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true, nil)
+	own := regexp.MustCompile(`group (\S+)`).FindStringSubmatch(w.Run(t, "ip", "link", "show", "zvm0"))
+	if own == nil {
+		t.Fatal("zvm0 has no group")
+	}
+	w.tryClosed(t, "assigned", true)
+	w.daemon.Kill() // it would mend the group
+	w.Run(t, "ip", "link", "set", "zvm0", "group", "0x5a000000")
+	w.tryClosed(t, "unassigned", false)
+	w.Run(t, "ip", "link", "set", "zvm0", "group", own[1])
+	w.tryClosed(t, "assigned again", true)
+}
+
+// TestStrayTAP: a TAP with a name of ours that is in no group of ours carries
+// nothing. Without the rules it would.
+func TestStrayTAP(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true, nil)
+	const tap = "zvm9999"
+	w.Run(t, "ip", "tuntap", "add", tap, "mode", "tap", "vnet_hdr")
+	w.Run(t, "ip", "address", "add", "172.16.156.61/30", "dev", tap)
+	w.Run(t, "ip", "link", "set", tap, "up")
+	guest := w.Guest(t, wire.VM{
+		Name: "stray", TAP: tap, MAC: "02:5a:ac:10:9c:3e", Prefix: "172.16.156.60/30", Gateway: "172.16.156.61", GuestIP: "172.16.156.62",
+	})
+	w.add(t, "stray", guest.Namespace, guest.VM.GuestIP)
+	w.machines["stray-gateway"] = machine{address: guest.Gateway()}
+	all := []flow{
+		{from: "stray", to: "web-0"}, {from: "web-0", to: "stray"}, {from: "stray", to: "internet"},
+		{from: "internet", to: "stray"}, {from: "stray", to: "own-gateway"}, {from: "stray", to: "lan"},
+		{from: "host", to: "stray"},
+	}
+	try := func(name string, pass bool) {
+		t.Run(name, func(t *testing.T) {
+			for _, f := range all {
+				for _, protocol := range []string{"icmp", "tcp/80", "udp/9000"} {
+					f := f
+					f.protocol = protocol
+					t.Run(f.String(), func(t *testing.T) {
+						t.Parallel()
+						if !pass {
+							w.mustDrop(t, f)
+						} else if _, err := w.try(t, f, answered); err != nil {
+							t.Errorf("does not pass even without rules: %v", err)
+						}
+					})
+				}
+			}
+		})
+	}
+	try("with rules", false)
+	w.removeRules(t)
+	try("without rules", true)
+}
+
+// TestDetached: after detach nothing of the machine gets out or in, its connections
+// are forgotten, and nothing is left of its TAP.
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true, nil)
+	web, internet := w.machines["web-0"], w.machines["internet"]
+	outside := netip.MustParseAddr(zwrmtest.OutsideAddress)
+	conn := listenUDP(t, web.Namespace, netip.AddrPortFrom(web.address, 4000))
+	peer := listenUDP(t, w.Outside, netip.AddrPortFrom(outside, 4001))
+	send(t, conn, "before", peer.LocalAddr())
+	from := receive(t, peer, "before")
+	w.daemon.Must(t, "detach", "web-0")
+
+	// Were the connection known still, this would be sent on to the guest's address,
+	// which leads back to the internet now. It is the host's own, who has no such port.
+	send(t, peer, "after", from)
+	const unreachable = 3
+	w.expectNews(t, internet, unreachable)
+	tries := []flow{{from: "web-1", to: "web-0", protocol: "icmp"}, {from: "web-1", to: "web-0", protocol: "tcp/80"}}
+	for _, f := range closedFlows() {
+		if f.from == "web-0" {
+			tries = append(tries, f)
+		}
+	}
+	t.Run("flows", func(t *testing.T) {
+		for _, f := range tries {
+			t.Run(f.String(), func(t *testing.T) {
+				t.Parallel()
+				if _, err := w.try(t, f, dropped); err == nil {
+					t.Error("passes")
+				}
+			})
+		}
+	})
+	if got := internet.capture.Find(func(p zwrmtest.Packet) bool { return p.Dst == web.address }); len(got) > 0 {
+		t.Errorf("packets to the address that no VM has now got out: %v", got)
+	}
+	if links := w.Run(t, "ip", "-o", "link"); strings.Contains(links, "zvm0:") {
+		t.Errorf("zvm0 is still there:\n%s", links)
+	}
+}
+
+// TestRelated: what a connection of a guest brings about comes back to it, here the
+// news that nobody listens. The same news unasked does not.
+func TestRelated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false, nil)
+	web := w.machines["web-0"]
+	outside := netip.MustParseAddr(zwrmtest.OutsideAddress)
+	const unreachable, port = 3, 3
+	var raw net.Conn
+	var err error
+	w.Outside.Do(t, func() { raw, err = net.Dial("ip4:1", web.address.String()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	news := append([]byte{unreachable, port, 0, 0, 0, 0, 0, 0},
+		udp4(netip.AddrPortFrom(web.address, 4000), netip.AddrPortFrom(outside, 9))...)
+	binary.BigEndian.PutUint16(news[2:], ^sum(0, news))
+	if _, err := raw.Write(news); err != nil {
+		t.Fatal(err)
+	}
+	_, err = zwrmtest.Ask(t, web.Namespace, "udp", netip.AddrPortFrom(outside, 9), answered)
+	if err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("a closed port of the internet: got %v, want that it refuses", err)
+	}
+	if got := w.expectNews(t, web, unreachable); got != 1 {
+		t.Errorf("%d messages of an unreachable port, want 1", got)
+	}
+}
+
+// expectNews waits until the machine has got an ICMP message of the type, and
+// returns how many there are.
+func (w *world) expectNews(t *testing.T, m machine, icmpType uint16) int {
+	t.Helper()
+	is := func(p zwrmtest.Packet) bool {
+		return p.Protocol == zwrmtest.ICMP && p.DstPort == icmpType && p.Dst == m.address
+	}
+	m.capture.Await(t, "ICMP message", is)
+	return len(m.capture.Find(is))
+}
+
+// TestEstablished: a connection that the guest began goes on in both directions,
+// and its end point cannot be used for another one from outside.
+func TestEstablished(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false, nil)
+	web := w.machines["web-0"]
+	outside := netip.MustParseAddr(zwrmtest.OutsideAddress)
+	conn := listenUDP(t, web.Namespace, netip.AddrPortFrom(web.address, 4000))
+	peer := listenUDP(t, w.Outside, netip.AddrPortFrom(outside, 4001))
+	send(t, conn, "first", peer.LocalAddr())
+	from := receive(t, peer, "first")
+	for _, word := range []string{"second", "third"} {
+		send(t, peer, word, from)
+		receive(t, conn, word)
+	}
+	// Another port of the same machine knows the way, and is no part of it.
+	stranger := listenUDP(t, w.Outside, netip.AddrPortFrom(outside, 4002))
+	send(t, stranger, "unasked", from)
+	send(t, stranger, "unasked", conn.LocalAddr())
+	send(t, peer, "last", from)
+	receive(t, conn, "last") // "unasked" would have come before it
+}
+
+// deadline is for what must arrive.
+func deadline() time.Time { return time.Now().Add(answered) }
