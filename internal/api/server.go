@@ -31,7 +31,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
 	defer func() {
 		cause := recover()
-		if cause != nil && cause != http.ErrAbortHandler {
+		if cause != nil && cause != any(http.ErrAbortHandler) {
 			s.log.Error("panic in a request", "method", r.Method, "path", r.URL.Path, "cause", cause, "stack", string(debug.Stack()))
 			if rec.status == 0 {
 				makeProblem(http.StatusInternalServerError, "failed", "zwrmd has a defect that this request met", "journalctl -u zwrmd has the details").write(rec)

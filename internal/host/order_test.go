@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,7 +37,7 @@ func TestCreateTAPClosesBeforeUp(t *testing.T) {
 	buf := make([]byte, 64<<10)
 	for wasUp := false; ; {
 		n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			if !wasUp {
 				t.Error("the link was never up")
 			}

@@ -43,8 +43,13 @@ func (t TAP) Check() error {
 // validName reports whether a link can have this name (net/core/dev.c
 // dev_valid_name). "%" is allowed there, but a pattern where links are made.
 func validName(name string) bool {
-	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".." &&
-		!strings.ContainsAny(name, "/:% \t\n\v\f\r\x00\xa0")
+	const refused = "/:% \t\n\v\f\r\x00\xa0" // bytes: the kernel knows no UTF-8
+	for i := range len(name) {
+		if strings.IndexByte(refused, name[i]) >= 0 {
+			return false
+		}
+	}
+	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".."
 }
 
 // CreateTAP makes a TAP, or brings an existing one of ours to what is asked for:

@@ -127,7 +127,7 @@ func (d *differ) hooks() {
 // leftovers finds chains of ours that should not be there.
 func (d *differ) leftovers() {
 	for _, name := range d.found.ours() {
-		if _, wanted := d.want.chain(name); wanted {
+		if d.want.has(name) {
 			continue
 		}
 		rules := len(d.found.chains[name])

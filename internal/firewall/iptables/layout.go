@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"slices"
 	"strings"
 
 	"zwrm/internal/firewall"
@@ -86,14 +87,9 @@ func (c chain) jump() string { return comment("hook") + " -j " + string(c.name) 
 
 func comment(text string) string { return `-m comment --comment "` + mark + text + `"` }
 
-// chain returns the chain with the given name.
-func (t table) chain(name ChainName) (chain, bool) {
-	for _, c := range t.chains {
-		if c.name == name {
-			return c, true
-		}
-	}
-	return chain{}, false
+// has reports whether there is a chain of that name.
+func (t table) has(name ChainName) bool {
+	return slices.ContainsFunc(t.chains, func(c chain) bool { return c.name == name })
 }
 
 // jumpFrom returns the jump that the hook should begin with, or "".

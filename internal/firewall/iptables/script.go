@@ -47,7 +47,7 @@ func (s *script) table(want table, found *contents) {
 	}
 	var leftovers []ChainName
 	for _, name := range ours {
-		if _, wanted := want.chain(name); !wanted {
+		if !want.has(name) {
 			leftovers = append(leftovers, name)
 			s.line(":%s - [0:0]", name)
 		}

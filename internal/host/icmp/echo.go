@@ -42,7 +42,7 @@ func echo(ctx context.Context, address netip.Addr) error {
 	}
 	defer conn.Close()
 	// The deadline of the past ends a read that waits.
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 
 	var last error
 	id := uint16(rand.Uint32())
@@ -67,11 +67,8 @@ func echo(ctx context.Context, address netip.Addr) error {
 // await reads for one interval. The kernel hands every echo reply of the address
 // to every raw socket; those with another id are somebody else's.
 func await(ctx context.Context, conn *net.IPConn, id uint16) (answered bool, err error) {
-	if err := conn.SetReadDeadline(time.Now().Add(interval)); err != nil {
-		return false, err
-	}
-	if ctx.Err() != nil { // it ended before the deadline was set, and will not end this one
-		return false, nil
+	if err := conn.SetReadDeadline(time.Now().Add(interval)); err != nil || ctx.Err() != nil {
+		return false, err // what ended before the deadline was set will not end this one
 	}
 	var packet [128]byte
 	for {

@@ -117,7 +117,7 @@ func (c *Conn) batch(requests []*Request) {
 		}
 	}
 	for _, r := range requests {
-		if r.err == errNoAnswer {
+		if errors.Is(r.err, errNoAnswer) {
 			r.err = err
 		}
 	}
@@ -149,15 +149,13 @@ func (c *Conn) Query(request *Request, each func(payload []byte)) error {
 				continue
 			}
 			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
-			switch {
-			case m.kind == unix.NLMSG_ERROR || m.kind == unix.NLMSG_DONE:
+			if m.kind == unix.NLMSG_ERROR || m.kind == unix.NLMSG_DONE {
 				if err := m.outcome(); err != nil || !interrupted {
 					return err
 				}
 				return ErrInterrupted
-			default:
-				each(m.payload)
 			}
+			each(m.payload)
 			if !dump {
 				return nil
 			}

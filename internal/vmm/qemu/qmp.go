@@ -42,7 +42,7 @@ type message struct {
 func openMonitor(ctx context.Context, conn net.Conn) (*monitor, error) {
 	m := &monitor{conn: conn, lines: bufio.NewScanner(conn)}
 	m.lines.Buffer(make([]byte, 0, 4<<10), maxLine)
-	m.unbind = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	m.unbind = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	hello, err := m.read()
 	if err == nil && hello.Greeting == nil {
 		err = errors.New("it does not greet")
