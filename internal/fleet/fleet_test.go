@@ -77,7 +77,7 @@ func (w *world) start() {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.Fleet = fleet.New(life, fleet.Deps{
 		Store: w.store, Network: w.net, Images: images{}, Driver: w.driver, Pinger: w.kernel,
-		Layout: w.cfg.Network.Layout, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
+		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
 		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
 	})
 	if err := w.Load(ctx); err != nil {
@@ -163,14 +163,19 @@ func (w *world) insync() {
 	}
 }
 
-// images has one image.
+// images has two images, one with a root file system.
 type images struct{}
 
 func (images) Get(name model.Name) (image.Image, error) {
-	if name != "small" && name != "other" {
+	img := image.Image{Name: name, Kernel: "/kernel", Args: "console=ttyS0"}
+	switch name {
+	case "small":
+	case "disk":
+		img.Rootfs = "/rootfs"
+	default:
 		return image.Image{}, model.Problemf(model.NotFound, "no image named %q", name)
 	}
-	return image.Image{Name: name, Kernel: "/kernel", Args: "console=ttyS0"}, nil
+	return img, nil
 }
 
 func (images) Remove(model.Name) error { return nil }

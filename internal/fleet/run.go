@@ -15,6 +15,10 @@ import (
 	"zwrm/internal/vmm"
 )
 
+// rootArgs has the guest boot from its image's root file system, which the
+// drivers make its first disk, unless the image's arguments name another.
+const rootArgs = "root=/dev/vda rw"
+
 // startAll starts the VMMs of the VMs, a bounded number at once. On the first
 // error it gives up those not started yet.
 func (f *Fleet) startAll(ctx context.Context, vms []model.VM) error {
@@ -66,7 +70,13 @@ func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
 	if err != nil {
 		return vmm.Spec{}, err
 	}
-	args := f.Layout.KernelArgs(vm.Slot, string(vm.Name), f.DNS)
+	args := []string{f.Layout.KernelArgs(vm.Slot, string(vm.Name), f.DNS)}
+	if img.Rootfs != "" && !strings.Contains(" "+img.Args, " root=") {
+		args = append(args, rootArgs)
+	}
+	if img.Args != "" {
+		args = append(args, img.Args) // last: of two, the kernel takes the later one
+	}
 	return vmm.Spec{
 		Name:      vm.Name,
 		CPUs:      vm.Spec.CPUs,
@@ -74,7 +84,7 @@ func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
 		Kernel:    img.Kernel,
 		Initrd:    img.Initrd,
 		Rootfs:    img.Rootfs,
-		Args:      strings.TrimSpace(img.Args + " " + args),
+		Args:      strings.Join(args, " "),
 		TAP:       vm.Slot.TAP(),
 		GuestMAC:  f.Layout.GuestMAC(vm.Slot),
 		MTU:       f.MTU,

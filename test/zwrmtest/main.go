@@ -33,7 +33,12 @@ func prepare() error {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		return nil
 	}
-	if err := unix.Mount("/dev/null", "/dev/kvm", "", unix.MS_BIND, ""); err != nil {
+	// For this process alone: without the first, the machine would lose it too.
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == nil {
+		err = unix.Mount("/dev/null", "/dev/kvm", "", unix.MS_BIND, "")
+	}
+	if err != nil {
 		return fmt.Errorf("hide /dev/kvm: %w", err)
 	}
 	return nil

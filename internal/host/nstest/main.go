@@ -42,7 +42,7 @@ func Main(m *testing.M) {
 }
 
 // Inside reports whether Main made this process, which so has mounts of its own.
-func Inside() bool { return os.Getenv(inside) != "" }
+func Inside() bool { return os.Getenv(stage) != "" }
 
 // outside runs the same binary inside and returns its exit status.
 func outside() int {
