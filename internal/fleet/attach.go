@@ -37,18 +37,11 @@ func (f *Fleet) Attach(ctx context.Context, name, appName model.Name) (model.VM,
 
 // Detach takes an attachment's network away. Its VMM must have let go of the TAP.
 func (f *Fleet) Detach(ctx context.Context, name model.Name) error {
-	vm, err := f.vm(ctx, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := f.apps.lock(ctx, vm.AppName)
+	vm, unlock, err := f.lockVM(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if vm, err = f.vm(ctx, name); err != nil { // it may have gone while we waited
-		return err
-	}
 	if !vm.Attachment {
 		return model.Problemf(model.Conflict, "%q is a VM of app %q, not an attachment", name, vm.AppName).
 			WithHint("zwrm scale %s N removes VMs", vm.AppName)

@@ -160,10 +160,10 @@ func (f *Fleet) roll(ctx context.Context, vms []model.VM, spec model.Spec) error
 		if err := f.restart(ctx, vm); err != nil {
 			undo := context.WithoutCancel(ctx)
 			vm.Spec = was
-			errs := []error{fmt.Errorf("update VM %q: %w", vm.Name, err), f.restart(undo, vm)}
+			errs := []error{fmt.Errorf("update VM %q: %w", vm.Name, err), f.restartOrFail(undo, vm)}
 			for _, earlier := range vms[:i] {
 				if !sameMachine(earlier.Spec, spec) {
-					errs = append(errs, f.restart(undo, earlier))
+					errs = append(errs, f.restartOrFail(undo, earlier))
 				}
 			}
 			return errors.Join(errs...)

@@ -148,6 +148,25 @@ func (f *Fleet) vm(ctx context.Context, name model.Name) (model.VM, error) {
 	return vm, err
 }
 
+// lockVM locks the VM's app and returns the VM as it is then.
+func (f *Fleet) lockVM(ctx context.Context, name model.Name) (vm model.VM, unlock func(), err error) {
+	if vm, err = f.vm(ctx, name); err != nil {
+		return vm, nil, err
+	}
+	if unlock, err = f.apps.lock(ctx, vm.AppName); err != nil {
+		return vm, nil, err
+	}
+	now, err := f.vm(ctx, name)
+	if err == nil && now.App != vm.App {
+		err = model.Problemf(model.Conflict, "VM %q was replaced by one of app %q meanwhile", name, now.AppName)
+	}
+	if err != nil {
+		unlock()
+		return vm, nil, err
+	}
+	return now, unlock, nil
+}
+
 // keyed is a set of locks by app name. A lock exists while somebody wants it.
 type keyed struct {
 	mu    sync.Mutex

@@ -127,28 +127,28 @@ func (f *Fleet) stop(ctx context.Context, vm model.VM) error {
 
 // Restart stops the VM's VMM and starts it again, on the same slot.
 func (f *Fleet) Restart(ctx context.Context, name model.Name) error {
-	vm, err := f.vm(ctx, name)
-	if err != nil {
-		return err
-	}
-	unlock, err := f.apps.lock(ctx, vm.AppName)
+	vm, unlock, err := f.lockVM(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if vm, err = f.vm(ctx, name); err != nil { // it may have gone while we waited
-		return err
-	}
 	switch {
 	case vm.Attachment:
 		return model.Problemf(model.Conflict, "%q is an attachment: its VMM is not ours to restart", name)
 	case vm.State == model.Stopping:
 		return model.Problemf(model.Conflict, "VM %q is being removed", name)
 	}
-	if err := f.restart(ctx, vm); err != nil {
-		return errors.Join(err, f.fail(context.WithoutCancel(ctx), vm, err.Error()))
+	return f.restartOrFail(ctx, vm)
+}
+
+// restartOrFail restarts the VM. If it does not start it counts as failed, and is
+// tried again later.
+func (f *Fleet) restartOrFail(ctx context.Context, vm model.VM) error {
+	err := f.restart(ctx, vm)
+	if err != nil {
+		err = errors.Join(err, f.fail(context.WithoutCancel(ctx), vm, err.Error()))
 	}
-	return nil
+	return err
 }
 
 // restart stops the VM and starts it with the spec in vm.

@@ -23,8 +23,7 @@ type Key string
 
 // The keys that zwrmd sets.
 const (
-	Subnet Key = "subnet"  // that the slots were handed out of
-	BootID Key = "boot_id" // of the kernel that zwrmd last ran under
+	Subnet Key = "subnet" // that the slots were handed out of
 
 	lastAppID Key = "last_app_id" // handed out
 )

@@ -63,12 +63,10 @@ func TestNotFound(t *testing.T) {
 	gone := app
 	gone.ID, gone.Name = 99, "gone"
 	tests := map[string]func() error{
-		"App":       func() error { _, err := s.App(t.Context(), "gone"); return err },
-		"VM":        func() error { _, err := s.VM(t.Context(), "gone"); return err },
-		"UpdateApp": func() error { return s.UpdateApp(t.Context(), gone) },
-		"UpdateVM":  func() error { return s.UpdateVM(t.Context(), vms[0], model.VM{ID: 99, State: model.Failed}) },
-		"SetState":  func() error { return s.SetState(t.Context(), model.Failed, vms[0].ID, 99) },
-		"Retire":    func() error { return s.Retire(t.Context(), app, []model.VMID{vms[0].ID, 99}) },
+		"App":      func() error { _, err := s.App(t.Context(), "gone"); return err },
+		"VM":       func() error { _, err := s.VM(t.Context(), "gone"); return err },
+		"UpdateVM": func() error { return s.UpdateVM(t.Context(), vms[0], model.VM{ID: 99, State: model.Failed}) },
+		"Retire":   func() error { return s.Retire(t.Context(), app, []model.VMID{vms[0].ID, 99}) },
 		"Retire, app": func() error {
 			return s.Retire(t.Context(), gone, ids(vms))
 		},
@@ -154,15 +152,13 @@ func TestUpdate(t *testing.T) {
 	s := mustOpen(t, testPath(t))
 	app, vms := mustCreate(t, s, testApp("web"), testVM("web", 0, 0), testVM("web", 1, 1), testVM("web", 2, 2))
 	app.Spec = model.Spec{Image: "alpine", Scale: 1, MemoryMiB: 64, CPUs: 1}
-	must(t, s.UpdateApp(t.Context(), app))
+	must(t, s.Retire(t.Context(), app, nil))
 
 	vms[0].State = model.Running
 	vms[0].Process = model.Process{PID: 12, StartTime: 34, BootID: "boot"}
 	vms[1].State, vms[1].Reason = model.Failed, "died"
 	vms[1].Spec = model.Spec{Image: "alpine", MemoryMiB: 64, CPUs: 1}
 	must(t, s.UpdateVM(t.Context(), vms[0], vms[1]))
-	must(t, s.SetState(t.Context(), model.Starting, vms[1].ID, vms[2].ID))
-	vms[1].State, vms[2].State = model.Starting, model.Starting
 	expect(t, s, app, vms)
 
 	app.Spec.Scale = 0
@@ -174,7 +170,6 @@ func TestUpdate(t *testing.T) {
 	app, more := mustCreate(t, s, app, testVM("web", 3, 3))
 	expect(t, s, app, append(vms, more...))
 	must(t, s.UpdateVM(t.Context()))
-	must(t, s.SetState(t.Context(), model.Failed))
 }
 
 func expect(t *testing.T, s *Store, app model.App, vms []model.VM) {
@@ -278,7 +273,7 @@ func TestMeta(t *testing.T) {
 			t.Errorf("Meta = %q, %v; want %q", got, err, want)
 		}
 	}
-	if got, err := s.Meta(t.Context(), BootID); err != nil || got != "" {
+	if got, err := s.Meta(t.Context(), "other"); err != nil || got != "" {
 		t.Errorf("Meta of another key = %q, %v", got, err)
 	}
 }

@@ -40,11 +40,6 @@ func (s *Store) Create(ctx context.Context, app model.App, vms []model.VM) (mode
 	return app, created, nil
 }
 
-// UpdateApp sets the spec of an app, or returns ErrNotFound.
-func (s *Store) UpdateApp(ctx context.Context, app model.App) error {
-	return s.write(ctx, func(tx txn) error { return updateApp(tx, app) })
-}
-
 // UpdateVM sets the state, spec, process and reason of VMs: of all, or of none
 // and ErrNotFound when one is gone.
 func (s *Store) UpdateVM(ctx context.Context, vms ...model.VM) error {
@@ -63,12 +58,6 @@ func (s *Store) UpdateVM(ctx context.Context, vms ...model.VM) error {
 		}
 		return nil
 	})
-}
-
-// SetState sets the state of VMs: of all, or of none and ErrNotFound when one is
-// gone.
-func (s *Store) SetState(ctx context.Context, state model.State, ids ...model.VMID) error {
-	return s.write(ctx, func(tx txn) error { return setState(tx, state, ids) })
 }
 
 // Retire begins to scale an app down: it sets the app's spec, and the state of

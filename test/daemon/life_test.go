@@ -240,11 +240,13 @@ func attachUntilKilled(t *testing.T, d *zwrmtest.Daemon, round int) []wire.VM {
 	}
 	go func() { work.Wait(); close(answers) }()
 	var attached []wire.VM
+	var kill sync.WaitGroup
 	for vm := range answers {
 		if attached = append(attached, vm); len(attached) == 10+round {
-			go d.Kill()
+			kill.Go(d.Kill)
 		}
 	}
+	kill.Wait()
 	return attached
 }
 

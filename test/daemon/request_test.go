@@ -27,7 +27,7 @@ func small(t *testing.T) *zwrmtest.Daemon {
 	d := h.Start(t, zwrmtest.Settings{"network.bridge.enabled": "true", "network.subnet": `"172.16.0.0/28"`})
 	d.Attach(t, "mine", "web")
 	kernel := filepath.Join(h.Dir, "kernel")
-	must(t, os.WriteFile(kernel, []byte("no kernel at all\n"), 0o644))
+	must(t, os.WriteFile(kernel, []byte("\x7fELF, and no kernel at all\n"), 0o644))
 	d.Must(t, "image", "add", "junk", "--kernel", kernel)
 	return d
 }

@@ -96,14 +96,20 @@ func (h *Host) Foreign(t testing.TB) {
 // addresses, routes, rules and settings, one per line.
 func (h *Host) Dump(t testing.TB) string {
 	t.Helper()
-	// The number of a link, and how long a bridge waits for what.
-	volatile := regexp.MustCompile(`(?m)^\d+: | +\S+_timer +\S+`)
+	// The number of a link, how long a bridge waits for what, and its random address.
+	volatile := regexp.MustCompile(`^\d+: | +\S+_timer +\S+`)
+	random := regexp.MustCompile(`(zwrmd0: .*link/ether) \S+`)
 	var out strings.Builder
 	for _, command := range []string{
 		"ip -d -o link", "ip -o address", "ip rule", "ip route show table all", "ip -6 route show table all",
 	} {
 		words := strings.Fields(command)
-		out.WriteString("# " + command + "\n" + volatile.ReplaceAllString(h.Run(t, words[0], words[1:]...), ""))
+		var lines []string
+		for line := range strings.Lines(h.Run(t, words[0], words[1:]...)) {
+			lines = append(lines, random.ReplaceAllString(volatile.ReplaceAllString(line, ""), "$1"))
+		}
+		slices.Sort(lines) // it is that of making
+		out.WriteString("# " + command + "\n" + strings.Join(lines, ""))
 	}
 	out.WriteString(h.Rules(t))
 	out.WriteString(h.sysctls(t))

@@ -23,7 +23,7 @@ func Main(m *testing.M) {
 
 func prepare() error {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "32"); err != nil {
+	if err := flag.Set("test.parallel", "8"); err != nil {
 		return err
 	}
 	if !nstest.Inside() {

@@ -1,15 +1,18 @@
 package zwrmtest
 
 import (
-	"bytes"
+	"fmt"
+	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"zwrm/internal/host/nstest"
 )
@@ -20,7 +23,7 @@ const endWithin = time.Minute
 // process is a program that runs in a namespace.
 type process struct {
 	cmd            *exec.Cmd
-	stdout, stderr buffer
+	stdout, stderr output
 	ended          chan struct{}
 }
 
@@ -50,9 +53,8 @@ func Run(t testing.TB, ns *nstest.Namespace, name string, args ...string) string
 // the test binary does.
 func start(t testing.TB, ns *nstest.Namespace, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &p.stdout, &p.stderr
-	cmd.WaitDelay = time.Second // what it started may hold its output open
+	p := &process{cmd, newOutput(t, "stdout"), newOutput(t, "stderr"), make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.stdout.file, p.stderr.file
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -92,22 +94,28 @@ func (p *process) wait(t testing.TB) Result {
 	return Result{p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()}
 }
 
-// buffer is a bytes.Buffer for writer and reader at the same time.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+// output is what a program writes: a file in memory, so that nothing has to read
+// along, and nothing waits for children that hold it open.
+type output struct{ file *os.File }
+
+func newOutput(t testing.TB, name string) output {
+	t.Helper()
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatalf("make file for %s: %v", name, err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	t.Cleanup(func() { file.Close() })
+	return output{file}
 }
 
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
+// String returns what was written until now.
+func (o output) String() string {
+	text, err := io.ReadAll(io.NewSectionReader(o.file, 0, math.MaxInt64))
+	if err != nil {
+		return fmt.Sprintf("(cannot be read: %v)", err)
+	}
+	return string(text)
 }
 
 // Binary returns the path of a program under test: of the folder that the
