@@ -41,10 +41,14 @@ func (f *Fleet) Destroy(ctx context.Context, name model.Name) error {
 // rows go last, so that a crash or an error on the way leaves rows in state
 // stopping; the next start, or housekeeping, takes up from there.
 func (f *Fleet) shrink(ctx context.Context, app model.App, vms []model.VM) error {
-	if err := f.retire(ctx, app, vms); err != nil {
-		return err
+	err := f.retire(ctx, app, vms)
+	if err == nil {
+		err = f.bury(ctx, app, vms)
 	}
-	return f.bury(ctx, app, vms)
+	if err != nil {
+		f.brokenOff.Store(true)
+	}
+	return err
 }
 
 // retire marks the VMs as going and cuts them off.

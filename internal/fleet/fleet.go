@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"zwrm/internal/event"
@@ -63,7 +64,7 @@ type Timing struct {
 	FirstRetry time.Duration // until a VM whose VMM died is started again; 1 s, then doubling
 	LastRetry  time.Duration // the most it doubles to; 1 min
 	Stable     time.Duration // a VM that ran this long starts over with FirstRetry; 1 min
-	Tick       time.Duration // between two rounds of housekeeping; 2 s
+	Tick       time.Duration // between two rounds of housekeeping; 5 s
 }
 
 func (t Timing) withDefaults() Timing {
@@ -76,7 +77,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.FirstRetry, time.Second},
 		{&t.LastRetry, time.Minute},
 		{&t.Stable, time.Minute},
-		{&t.Tick, 2 * time.Second},
+		{&t.Tick, 5 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -93,6 +94,8 @@ type Fleet struct {
 	starts chan struct{} // as many VMMs start at once as it has room
 	apps   keyed
 	images sync.RWMutex // held shared while an app with an image is being written
+
+	brokenOff atomic.Bool // a removal, perhaps: rows in state stopping are left
 
 	mu       sync.Mutex
 	machines map[model.VMID]*machine

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"zwrm/internal/model"
+	"zwrm/internal/store"
 	"zwrm/internal/vmm"
 )
 
@@ -39,6 +42,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
 		return fmt.Errorf("make folder of VMs: %w", err)
 	}
+	f.brokenOff.Store(true) // perhaps: tidy has a look
 	found, err := vmm.Find(f.Dir)
 	if err != nil {
 		return err
@@ -72,7 +76,7 @@ func (f *Fleet) adopt(ctx context.Context, vm model.VM, found model.Process) err
 	}
 	switch {
 	case errors.Is(err, vmm.ErrGone) && vm.State == model.Stopping:
-		return nil
+		return nil // finishAll removes it
 	case errors.Is(err, vmm.ErrGone):
 		vm.State, vm.Process, vm.Reason = model.Failed, model.Process{}, "VMM was gone when zwrmd started"
 		return f.Store.UpdateVM(ctx, vm)
@@ -131,44 +135,62 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 }
 
-// tidy is one round of housekeeping.
+// tidy is one round of housekeeping. What it costs does not grow with the rows,
+// unless a removal was broken off.
 func (f *Fleet) tidy(ctx context.Context) error {
-	vms, err := f.VMs(ctx)
+	errs := []error{f.Store.PruneReleased(ctx, time.Now())}
+	if f.brokenOff.Swap(false) {
+		errs = append(errs, f.finishAll(ctx))
+	}
+	f.mu.Lock()
+	running := slices.Collect(maps.Keys(f.machines))
+	f.mu.Unlock()
+	for _, id := range running {
+		if err := vmm.NewConsole(f.dir(id)).Trim(consoleLimit); err != nil {
+			errs = append(errs, fmt.Errorf("bound console of VM %d: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finishAll takes up every removal that was broken off.
+func (f *Fleet) finishAll(ctx context.Context) error {
+	apps, err := f.Apps(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, vm := range vms {
-		switch {
-		case vm.State == model.Stopping:
-			errs = append(errs, f.finish(ctx, vm))
-		case !vm.Attachment:
-			if err := vmm.NewConsole(f.dir(vm.ID)).Trim(consoleLimit); err != nil {
-				errs = append(errs, fmt.Errorf("bound console of VM %q: %w", vm.Name, err))
-			}
+	for _, app := range apps {
+		if err := f.finish(ctx, app.Name); err != nil {
+			errs = append(errs, fmt.Errorf("finish removal in app %q: %w", app.Name, err))
 		}
 	}
-	return errors.Join(append(errs, f.Store.PruneReleased(ctx, time.Now()))...)
+	return errors.Join(errs...)
 }
 
-// finish takes up the removal of a VM that was broken off. Whoever removes it
-// right now holds the app's lock, and has removed it when we get that.
-func (f *Fleet) finish(ctx context.Context, vm model.VM) error {
-	unlock, err := f.apps.lock(ctx, vm.AppName)
+// finish removes what of an app is on its way out: VMs in state stopping, and the
+// app itself when it has neither image nor VMs. Whoever removes them right now
+// holds the app's lock, and has removed them when we get it.
+func (f *Fleet) finish(ctx context.Context, name model.Name) error {
+	unlock, err := f.apps.lock(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	now, err := f.Store.VM(ctx, vm.Name)
-	if err != nil || now.ID != vm.ID {
-		return nil // gone
+	app, err := f.Store.App(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
 	}
-	app, err := f.Store.App(ctx, vm.AppName)
 	if err != nil {
 		return err
 	}
-	if err := f.shrink(ctx, app, []model.VM{now}); err != nil {
-		return fmt.Errorf("finish removal of VM %q: %w", vm.Name, err)
+	vms, err := f.Store.AppVMs(ctx, app.ID)
+	if err != nil {
+		return err
 	}
-	return nil
+	stopping := slices.DeleteFunc(slices.Clone(vms), func(vm model.VM) bool { return vm.State != model.Stopping })
+	if len(stopping) == 0 && (len(vms) > 0 || app.Spec.Image != "") {
+		return nil
+	}
+	return f.shrink(ctx, app, stopping)
 }

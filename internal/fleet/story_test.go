@@ -309,10 +309,13 @@ func TestBrokenOffRemoval(t *testing.T) {
 	w := newWorld(t, "")
 	empty := w.text()
 	w.must(w.deploy("web", 2))
-	app, err := w.store.App(t.Context(), "web")
-	w.must(err)
-	app.Spec = model.Spec{}
-	w.must(w.store.Retire(t.Context(), app, []model.VMID{w.vm("web-0").ID, w.vm("web-1").ID}))
+	w.must(w.deploy("none", 0))
+	for name, vms := range map[model.Name][]model.VMID{"web": {w.vm("web-0").ID, w.vm("web-1").ID}, "none": nil} {
+		app, err := w.store.App(t.Context(), name)
+		w.must(err)
+		app.Spec = model.Spec{}
+		w.must(w.store.Retire(t.Context(), app, vms))
+	}
 	w.restart()
 	w.eventually("nothing is left", func() bool { return w.text() == empty && w.driver.alive() == 0 })
 }
