@@ -167,11 +167,14 @@ ip netns exec "$host" "$busybox" httpd -f -p 8080 -h "$dir/www" &
 service=$!
 start_daemon
 zwrm network status
+sed -n 's/.*level=WARN msg=/warning: /p' "$dir/zwrmd.log"
 
 say "An image from Debian's cloud kernel, and two apps: shop with 3 microVMs, blog with 2"
 zwrm image add small --kernel build/guest/kernel --initrd build/guest/initrd
-time zwrm deploy shop --image small --scale 3 --wait
-time zwrm deploy blog --image small --scale 2 --wait
+SECONDS=0
+zwrm deploy shop --image small --scale 3 --wait
+zwrm deploy blog --image small --scale 2 --wait
+echo "every guest answered after $SECONDS s"
 zwrm ps
 
 say "Who reaches whom (each guest tries each other; gateway: ping; internet and a service of the host: TCP)"
