@@ -43,6 +43,9 @@ func (d *dataplane) Apply(_ context.Context, want firewall.Ruleset) error {
 
 func (d *dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
 	for _, app := range apps {
+		if slices.Contains(d.rules, firewall.AppRule(app).String()) {
+			continue
+		}
 		i := slices.IndexFunc(d.rules, func(rule string) bool { return strings.HasPrefix(rule, string(firewall.Private)) })
 		d.rules = slices.Insert(d.rules, i, firewall.AppRule(app).String())
 		d.journal = append(d.journal, "add "+string(app.Name)+" with links "+strings.Join(openLinks(d.host), " "))
@@ -103,13 +106,9 @@ type world struct {
 	rows   []model.VM
 }
 
-func newWorld(t *testing.T, private bool) *world {
+func newWorld(t *testing.T) *world {
 	t.Helper()
-	text := ""
-	if private {
-		text = "[network.bridge]\nenabled = true\n"
-	}
-	cfg, err := config.Parse(text, nil)
+	cfg, err := config.Parse("[network.bridge]\nenabled = true\n", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,13 +149,13 @@ func (w *world) text() string {
 // TestBothPathsAgree takes the short path through opens and removals, and
 // compares each state with what the full path makes of the same rows.
 func TestBothPathsAgree(t *testing.T) {
-	short := newWorld(t, true)
+	short := newWorld(t)
 	short.sync()
 	ctx := t.Context()
 	compare := func(rows ...model.VM) {
 		t.Helper()
 		short.rows = rows
-		full := newWorld(t, true)
+		full := newWorld(t)
 		full.rows = rows
 		full.sync()
 		if a, b := short.text(), full.text(); a != b {
@@ -190,7 +189,7 @@ func TestBothPathsAgree(t *testing.T) {
 // TestOpenSetsGroupLast proves the order that lets nothing through early: link,
 // rule, group.
 func TestOpenSetsGroupLast(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t)
 	w.sync()
 	start := len(w.kernel.Journal())
 	w.must(w.Open(t.Context(), vm(1, 0), vm(1, 1)))
@@ -205,7 +204,7 @@ func TestOpenSetsGroupLast(t *testing.T) {
 }
 
 func TestShutdownClosesBeforeRulesGo(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t)
 	w.rows = []model.VM{vm(1, 0), vm(1, 1)}
 	w.sync()
 	w.must(w.Shutdown(t.Context()))
@@ -227,7 +226,7 @@ func TestShutdownClosesBeforeRulesGo(t *testing.T) {
 
 // TestShutdownKeepsRulesOfOpenLinks: when a link cannot be closed the rules stay.
 func TestShutdownKeepsRulesOfOpenLinks(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t)
 	w.rows = []model.VM{vm(1, 0)}
 	w.sync()
 	broken := errors.New("broken on purpose")
@@ -283,7 +282,7 @@ func TestRepair(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, true)
+			w := newWorld(t)
 			w.rows = []model.VM{vm(1, 0), vm(1, 1)}
 			w.sync()
 			before := w.text()
@@ -313,7 +312,7 @@ func TestRepair(t *testing.T) {
 // TestForeignLinkIsReportedOnly: a link with our prefix in no group of ours is not
 // ours to touch.
 func TestForeignLinkIsReportedOnly(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t)
 	w.sync()
 	w.must(w.kernel.AddLink(host.Link{Name: "zvm5", Kind: host.KindTAP, Up: true}))
 	before := w.kernel.Dump()
@@ -328,7 +327,7 @@ func TestForeignLinkIsReportedOnly(t *testing.T) {
 
 // TestSyncInSyncWritesNothing: a start on a kernel that is as it should be.
 func TestSyncInSyncWritesNothing(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t)
 	w.rows = []model.VM{vm(1, 0), vm(1, 1), vm(2, 2)}
 	w.sync()
 	ops, applied := len(w.kernel.Journal()), len(w.rules.journal)
@@ -340,16 +339,5 @@ func TestSyncInSyncWritesNothing(t *testing.T) {
 	}
 	if got := w.rules.journal[applied:]; len(got) != 0 {
 		t.Errorf("rules %q", got)
-	}
-}
-
-func TestPrivateNetworkingOffMakesNoAppRule(t *testing.T) {
-	w := newWorld(t, false)
-	w.sync()
-	w.must(w.Open(t.Context(), vm(1, 0), vm(1, 1)))
-	for _, line := range w.rules.journal {
-		if strings.HasPrefix(line, "add") {
-			t.Errorf("rule made: %s", line)
-		}
 	}
 }

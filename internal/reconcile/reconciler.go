@@ -40,7 +40,8 @@ type Settings interface {
 	ForgetBetween(ctx context.Context, subnet netip.Prefix) error
 }
 
-// Firewall is a dataplane.
+// Firewall is a dataplane. AddApps and RemoveApps do what is still to be done: an
+// app that has its rule, or has none to remove, costs nothing.
 type Firewall interface {
 	Apply(ctx context.Context, want firewall.Ruleset) error
 	AddApps(ctx context.Context, apps ...firewall.App) error
@@ -68,9 +69,8 @@ type Reconciler struct {
 	// alone by the full comparison, which would take their half-way state for drift.
 	changes sync.RWMutex
 
-	mu      sync.Mutex // guards what follows, and the order of the firewall's changes
-	members map[model.Group]map[ipam.Slot]struct{}
-	ruled   map[model.Group]firewall.App // apps that have a rule
+	mu      sync.Mutex                             // guards what follows, and the order of the firewall's changes
+	members map[model.Group]map[ipam.Slot]struct{} // VMs that may send and receive, by app
 	drift   int
 	last    *Repair
 }
@@ -94,7 +94,6 @@ func New(network config.Network, uplink plan.Uplink, kernel Kernel, rows Rows, e
 		network: network, uplink: uplink, rows: rows, events: events, log: log,
 		links: kernel.Links, settings: kernel.Settings, firewall: kernel.Firewall,
 		members: map[model.Group]map[ipam.Slot]struct{}{},
-		ruled:   map[model.Group]firewall.App{},
 	}
 }
 
@@ -197,7 +196,6 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("shut the network down: rules stay, since a link is still up: %w", err)
 	}
 	clear(r.members)
-	clear(r.ruled)
 	if err := r.firewall.Remove(ctx); err != nil {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
@@ -208,31 +206,23 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 }
 
 // join counts the VMs in and lets the VMs of their apps reach each other where
-// there are two of them now.
+// there are two of them or more.
 func (r *Reconciler) join(ctx context.Context, vms []model.VM) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var fresh []firewall.App
 	for _, vm := range vms {
 		group := vm.App.Group()
 		if r.members[group] == nil {
 			r.members[group] = map[ipam.Slot]struct{}{}
 		}
 		r.members[group][vm.Slot] = struct{}{}
-		if _, ruled := r.ruled[group]; !ruled && len(r.members[group]) >= 2 {
-			app := firewall.App{Name: vm.AppName, Group: group}
-			r.ruled[group] = app
-			fresh = append(fresh, app)
-		}
 	}
-	if len(fresh) == 0 || !r.network.Bridge.Enabled {
+	social, _ := r.apps(vms)
+	if len(social) == 0 {
 		return nil
 	}
-	if err := r.firewall.AddApps(ctx, fresh...); err != nil {
-		for _, app := range fresh {
-			delete(r.ruled, app.Group)
-		}
-		return fmt.Errorf("let VMs of app %q reach each other: %w", fresh[0].Name, err)
+	if err := r.firewall.AddApps(ctx, social...); err != nil {
+		return fmt.Errorf("let VMs of app %q reach each other: %w", vms[0].AppName, err)
 	}
 	return nil
 }
@@ -241,28 +231,40 @@ func (r *Reconciler) join(ctx context.Context, vms []model.VM) error {
 func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var lonely []firewall.App
 	for _, vm := range vms {
-		group := vm.App.Group()
-		delete(r.members[group], vm.Slot)
-		if app, ruled := r.ruled[group]; ruled && len(r.members[group]) < 2 {
-			delete(r.ruled, group)
-			lonely = append(lonely, app)
-		}
-		if len(r.members[group]) == 0 {
-			delete(r.members, group)
-		}
+		delete(r.members[vm.App.Group()], vm.Slot)
 	}
-	if len(lonely) == 0 || !r.network.Bridge.Enabled {
+	_, lonely := r.apps(vms)
+	if len(lonely) == 0 {
 		return nil
 	}
 	if err := r.firewall.RemoveApps(ctx, lonely...); err != nil {
-		for _, app := range lonely {
-			r.ruled[app.Group] = app
+		return fmt.Errorf("remove the rule of app %q: %w", vms[0].AppName, err)
+	}
+	for _, app := range lonely {
+		if len(r.members[app.Group]) == 0 {
+			delete(r.members, app.Group)
 		}
-		return fmt.Errorf("remove the rule of app %q: %w", lonely[0].Name, err)
 	}
 	return nil
+}
+
+// apps returns the apps of the VMs: those with two members or more, which need a
+// rule, and those with fewer.
+func (r *Reconciler) apps(vms []model.VM) (social, lonely []firewall.App) {
+	seen := map[model.Group]bool{}
+	for _, vm := range vms {
+		app := firewall.App{Name: vm.AppName, Group: vm.App.Group()}
+		switch {
+		case seen[app.Group]:
+		case len(r.members[app.Group]) >= 2:
+			social = append(social, app)
+		default:
+			lonely = append(lonely, app)
+		}
+		seen[app.Group] = true
+	}
+	return social, lonely
 }
 
 // undo removes the links of a failed Open. The request may have been given up,

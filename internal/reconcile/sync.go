@@ -104,7 +104,6 @@ func (r *Reconciler) adopt(want plan.Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.members)
-	clear(r.ruled)
 	for _, link := range want.Links {
 		slot, ok := ipam.ParseTAP(link.Name)
 		if !ok || link.Group == model.GroupUnassigned {
@@ -114,9 +113,6 @@ func (r *Reconciler) adopt(want plan.Host) {
 			r.members[link.Group] = map[ipam.Slot]struct{}{}
 		}
 		r.members[link.Group][slot] = struct{}{}
-	}
-	for _, app := range want.Policy.Apps {
-		r.ruled[app.Group] = app
 	}
 }
 
