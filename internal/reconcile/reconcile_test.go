@@ -23,6 +23,7 @@ import (
 // dataplane is a firewall in memory that keeps what it was last given.
 type dataplane struct {
 	host    *hosttest.Fake
+	applied bool // as the real one, it must be given rules before apps come and go
 	rules   []string
 	journal []string
 }
@@ -36,12 +37,17 @@ func lines(set firewall.Ruleset) []string {
 }
 
 func (d *dataplane) Apply(_ context.Context, want firewall.Ruleset) error {
-	d.rules = lines(want)
+	d.applied, d.rules = true, lines(want)
 	d.journal = append(d.journal, "apply with links "+strings.Join(openLinks(d.host), " "))
 	return nil
 }
 
+func errNotApplied() error { return errors.New("not applied yet") }
+
 func (d *dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
+	if !d.applied {
+		return errNotApplied()
+	}
 	for _, app := range apps {
 		if slices.Contains(d.rules, firewall.AppRule(app).String()) {
 			continue
@@ -54,6 +60,9 @@ func (d *dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
 }
 
 func (d *dataplane) RemoveApps(_ context.Context, apps ...firewall.App) error {
+	if !d.applied {
+		return errNotApplied()
+	}
 	for _, app := range apps {
 		d.rules = slices.DeleteFunc(d.rules, func(rule string) bool { return rule == firewall.AppRule(app).String() })
 		d.journal = append(d.journal, "remove "+string(app.Name))
@@ -108,12 +117,18 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	kernel := hosttest.NewFake()
+	return newWorldOn(t, kernel, &dataplane{host: kernel})
+}
+
+// newWorldOn is a start on a kernel that is there already.
+func newWorldOn(t *testing.T, kernel *hosttest.Fake, rules *dataplane) *world {
+	t.Helper()
 	cfg, err := config.Parse("[network.bridge]\nenabled = true\n", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel := hosttest.NewFake()
-	w := &world{t: t, kernel: kernel, rules: &dataplane{host: kernel}}
+	w := &world{t: t, kernel: kernel, rules: rules}
 	w.Reconciler = reconcile.New(cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
 		reconcile.Kernel{Links: kernel, Settings: kernel, Firewall: w.rules},
 		func(context.Context) ([]model.VM, error) { return w.rows, nil },
@@ -325,7 +340,31 @@ func TestForeignLinkIsReportedOnly(t *testing.T) {
 	}
 }
 
-// TestSyncInSyncWritesNothing: a start on a kernel that is as it should be.
+// TestStartInSync: a start on a kernel that is as it should be writes nothing, and
+// apps come and go as after any other.
+func TestStartInSync(t *testing.T) {
+	earlier := newWorld(t)
+	earlier.rows = []model.VM{vm(1, 0), vm(1, 1)}
+	earlier.sync()
+	w := newWorldOn(t, earlier.kernel, &dataplane{host: earlier.kernel, rules: earlier.rules.rules})
+	w.rows = earlier.rows
+	before, ops := w.text(), len(w.kernel.Journal())
+	if findings := w.sync(); len(findings) != 0 {
+		t.Errorf("findings %v", findings)
+	}
+	if got := w.kernel.Journal()[ops:]; len(got) != 0 || w.text() != before {
+		t.Errorf("operations %q, and now there is\n%s", got, w.text())
+	}
+	w.must(w.Open(t.Context(), vm(2, 2), vm(2, 3)))
+	w.must(w.Close(t.Context(), vm(2, 2), vm(2, 3)))
+	w.must(w.Remove(t.Context(), vm(2, 2), vm(2, 3)))
+	if got := w.text(); got != before {
+		t.Errorf("now there is\n%s\nand was\n%s", got, before)
+	}
+}
+
+// TestSyncInSyncWritesNothing: once the network stands, a comparison that finds
+// nothing writes nothing.
 func TestSyncInSyncWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.rows = []model.VM{vm(1, 0), vm(1, 1), vm(2, 2)}

@@ -68,6 +68,7 @@ type Reconciler struct {
 	// changes is held shared by whoever changes rows and kernel together, and
 	// alone by the full comparison, which would take their half-way state for drift.
 	changes sync.RWMutex
+	applied bool // the firewall was given its rules; guarded by changes, held alone
 
 	mu      sync.Mutex                             // guards what follows, and the order of the firewall's changes
 	members map[model.Group]map[ipam.Slot]struct{} // VMs that may send and receive, by app

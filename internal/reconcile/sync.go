@@ -35,10 +35,15 @@ func (r *Reconciler) Sync(ctx context.Context) ([]firewall.Difference, error) {
 		return nil, fmt.Errorf("compare the network: %w", err)
 	}
 	r.adopt(want)
-	if len(findings) == 0 {
-		return nil, nil
+	switch {
+	case len(findings) > 0:
+		return findings, r.apply(ctx, want, links)
+	case !r.applied:
+		// An earlier zwrmd left all as it should be. The firewall takes changes only
+		// to rules that it was given, which writes nothing where they stand.
+		return nil, r.applyRules(ctx, want)
 	}
-	return findings, r.apply(ctx, want, links)
+	return nil, nil
 }
 
 // Repair is Sync, noted as a mending of something that somebody else changed.
@@ -132,8 +137,8 @@ func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) 
 			return fmt.Errorf("make bridge %q: %w", want.Bridge.Name, err)
 		}
 	}
-	if err := r.firewall.Apply(ctx, firewall.Build(want.Policy)); err != nil {
-		return fmt.Errorf("apply rules: %w", err)
+	if err := r.applyRules(ctx, want); err != nil {
+		return err
 	}
 	if !want.Policy.Private {
 		// Connections made while private networking was on would live on as established.
@@ -145,6 +150,14 @@ func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) 
 		return fmt.Errorf("delete bridge of an earlier configuration: %w", err)
 	}
 	return r.applyLinks(ctx, links)
+}
+
+func (r *Reconciler) applyRules(ctx context.Context, want plan.Host) error {
+	if err := r.firewall.Apply(ctx, firewall.Build(want.Policy)); err != nil {
+		return fmt.Errorf("apply rules: %w", err)
+	}
+	r.applied = true
+	return nil
 }
 
 func (r *Reconciler) applyLinks(ctx context.Context, links linkDiff) error {
