@@ -29,7 +29,23 @@ files() {
 }
 
 config=/etc/zwrm/config.toml
-saved=/etc/zwrm/sysctl.before
+
+# What install made or changed besides its files, for uninstall to take back:
+# "folder PATH", "sysctl PATH OLD NEW", "group NAME". A second install finds most of
+# it done and adds nothing, so that what was before the first is what comes back.
+notes=/etc/zwrm/installed
+
+note() {
+	[ -n "$dest" ] || echo "$*" >>"$notes"
+}
+
+# folder makes a folder and those above it.
+folder() {
+	[ ! -d "$dest$1" ] || return 0
+	folder "$(dirname "$1")"
+	mkdir "$dest$1"
+	note folder "$1"
+}
 
 # sysctls lists the settings of our sysctl file as "path value".
 sysctls() {
@@ -38,40 +54,54 @@ sysctls() {
 	done
 }
 
-# apply_sysctls sets them at once and keeps what stood there, for uninstall. A
-# setting that is larger already stays, and one that this namespace does not have
-# (the neighbour table's bounds are the machine's) is not ours to set.
+# apply_sysctls sets them at once. A setting that is larger already stays, and one
+# that this namespace does not have (the neighbour table's bounds are the machine's)
+# is not ours to set.
 apply_sysctls() {
-	: >"$saved.new"
 	sysctls | while read -r path value; do
 		[ -w "$path" ] || continue
 		old=$(cat "$path")
-		[ "$old" -ge "$value" ] && continue
+		[ "$old" -lt "$value" ] || continue
 		echo "$value" >"$path"
-		echo "$path $old $value" >>"$saved.new"
+		note sysctl "$path" "$old" "$value"
 	done
-	# A second install finds its own values, and keeps those from before the first.
-	if [ -e "$saved" ]; then rm "$saved.new"; else mv "$saved.new" "$saved"; fi
 }
 
-# restore_sysctls puts back what stood there, where nobody changed it since.
-restore_sysctls() {
-	[ -e "$saved" ] || return 0
-	while read -r path old value; do
-		[ "$(cat "$path")" = "$value" ] && echo "$old" >"$path"
-	done <"$saved"
-	rm "$saved"
+# make_group makes the group whose members may use the socket.
+make_group() {
+	if command -v systemd-sysusers >/dev/null && ! getent group zwrm >/dev/null; then
+		systemd-sysusers "$prefix/lib/sysusers.d/zwrm.conf"
+		note group zwrm
+	fi
+}
+
+# take_back undoes what the notes say, the last first. Folders that somebody else
+# uses now stay, and so do settings that somebody changed since.
+take_back() {
+	[ -e "$notes" ] || return 0
+	taken=$(tac "$notes")
+	rm "$notes"
+	echo "$taken" | while read -r what name old new; do
+		case $what in
+		folder) rmdir "$name" 2>/dev/null || true ;;
+		sysctl) [ "$(cat "$name")" != "$new" ] || echo "$old" >"$name" ;;
+		group) groupdel "$name" ;;
+		esac
+	done
 }
 
 install_all() {
+	if [ ! -d "$dest/etc/zwrm" ]; then
+		mkdir -p "$dest/etc/zwrm"
+		note folder /etc/zwrm
+	fi
 	files | while read -r mode source target; do
-		mkdir -p "$dest$(dirname "$target")"
+		folder "$(dirname "$target")"
 		case $source in
 		*.service) sed "s|@PREFIX@|$prefix|g" "$source" >"$dest$target" && chmod "$mode" "$dest$target" ;;
 		*) install -m "$mode" "$source" "$dest$target" ;;
 		esac
 	done
-	mkdir -p "$dest/etc/zwrm"
 	if [ -e "$dest$config" ]; then
 		echo "kept $config"
 	else
@@ -79,27 +109,21 @@ install_all() {
 	fi
 	[ -z "$dest" ] || return 0
 	apply_sysctls
-	if command -v systemd-sysusers >/dev/null; then systemd-sysusers "$prefix/lib/sysusers.d/zwrm.conf"; fi
+	make_group
 	reload
 }
 
 uninstall_all() {
-	if [ -z "$dest" ]; then
-		if [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi
-		restore_sysctls
-	fi
+	if [ -z "$dest" ] && [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi
 	if [ -e "$dest$config" ]; then
 		if build/zwrmd --generate-config | cmp -s - "$dest$config"; then rm "$dest$config"; else echo "kept $config, since it was changed"; fi
 	fi
 	files | while read -r _ _ target; do
 		rm -f "$dest$target"
 	done
-	# Folders that we made go where they are empty now; those of others stay.
-	for dir in "$prefix/lib/zwrm" "$prefix/share/doc/zwrm" /etc/zwrm "$prefix/lib/systemd/system" "$prefix/lib/systemd" \
-		"$prefix/lib/sysusers.d" /etc/NetworkManager/conf.d /etc/NetworkManager; do
-		[ ! -d "$dest$dir" ] || rmdir "$dest$dir" 2>/dev/null || true
-	done
-	[ -n "$dest" ] || reload
+	[ -z "$dest" ] || return 0
+	take_back
+	reload
 }
 
 # reload tells the programs whose configuration changed, where they run.

@@ -6,7 +6,6 @@ module zwrm/test
 go 1.26.0
 
 require (
-	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/sys v0.49.0
 	zwrm v0.0.0
 )
@@ -18,7 +17,6 @@ require (
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
-	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect

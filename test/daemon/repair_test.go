@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"zwrm/test/zwrmtest"
 )
@@ -107,4 +108,43 @@ func TestForeignWhileRunning(t *testing.T) {
 	}
 	d.Zwrm(t, "network", "repair")
 	h.Same(t, before)
+}
+
+// TestRepairsByItself: zwrmd mends what somebody else changed without being asked, and
+// says so.
+func TestRepairsByItself(t *testing.T) {
+	t.Parallel()
+	h := zwrmtest.NewHost(t)
+	d := h.Start(t, private())
+	d.Attach(t, "one", "web")
+	before := h.Dump(t)
+	shell(t, h, "iptables -F ZWRM-PRIVATE\nip link set zvm0 down")
+	client, started := d.Client(t), time.Now()
+	for poll := time.NewTicker(time.Second); ; <-poll.C {
+		status, err := client.NetworkStatus(t.Context())
+		must(t, err)
+		if status.LastRepair != nil {
+			break
+		}
+		if time.Since(started) > time.Minute {
+			t.Fatal("nothing is mended after a minute")
+		}
+	}
+	h.Same(t, before)
+	contains(t, "log", d.Log(), "network mended", "iptables filter ZWRM-PRIVATE", "link zvm0")
+}
+
+// TestMTU: TAPs have the MTU of the external interface.
+func TestMTU(t *testing.T) {
+	t.Parallel()
+	h := zwrmtest.NewHost(t)
+	shell(t, h, "ip link set eth0 mtu 1400")
+	d := h.Start(t, private())
+	tap := d.Attach(t, "one", "web").TAP
+	contains(t, tap, h.Run(t, "ip", "link", "show", tap), " mtu 1400 ")
+	contains(t, "status", d.Must(t, "network", "status"), "MTU:                 1400\n")
+	shell(t, h, "ip link set eth0 mtu 1300")
+	d.Must(t, "network", "check")
+	d.Restart(t)
+	contains(t, tap+" after a restart", h.Run(t, "ip", "link", "show", tap), " mtu 1300 ")
 }

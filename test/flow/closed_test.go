@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
@@ -61,8 +62,46 @@ func TestUnassigned(t *testing.T) {
 	w.daemon.Kill() // it would mend the group
 	w.Run(t, "ip", "link", "set", "zvm0", "group", "0x5a000000")
 	w.tryClosed(t, "unassigned", false)
+	w.sendOneWay(t, closedPort)
+	// No rule of iptables sees ARP, which tells the guest nothing that it is not told.
+	web := w.machines["web-0"]
+	zwrmtest.Run(t, web.Namespace, "ip", "neigh", "flush", "dev", "eth0")
+	if _, err := w.try(t, flow{from: "web-0", to: "own-gateway", protocol: "icmp"}, dropped); err == nil {
+		t.Error("the gateway answers a ping")
+	}
+	if got := zwrmtest.Run(t, web.Namespace, "ip", "neigh", "show", "dev", "eth0"); !strings.Contains(got, "lladdr 02:5a:ff:ff:ff:fe") {
+		t.Errorf("the gateway does not answer ARP any more, which docs/networking.md says it does: %s", got)
+	}
 	w.Run(t, "ip", "link", "set", "zvm0", "group", own[1])
 	w.tryClosed(t, "assigned again", true)
+	w.sendOneWay(t, openPort)
+	for _, name := range oneWay() {
+		capture := w.machines[name[1]].capture
+		capture.Await(t, fmt.Sprintf("packet from %s at %s", name[0], name[1]), func(p zwrmtest.Packet) bool { return p.SrcPort == openPort })
+		if got := capture.Find(func(p zwrmtest.Packet) bool { return p.SrcPort == closedPort }); len(got) > 0 {
+			t.Errorf("while the TAP was unassigned, packets arrived from %s at %s: %v", name[0], name[1], got)
+		}
+	}
+}
+
+// The source ports of sendOneWay, before and after.
+const closedPort, openPort = 7000, 7001
+
+// oneWay are pairs of sender and receiver, of whom one is web-0. A flow that needs an
+// answer does not show which of its two directions is closed.
+func oneWay() [][2]string {
+	return [][2]string{{"web-0", "web-1"}, {"web-1", "web-0"}, {"web-0", "internet"}, {"host", "web-0"}}
+}
+
+// sendOneWay sends a datagram from each sender to its receiver.
+func (w *world) sendOneWay(t *testing.T, port uint16) {
+	t.Helper()
+	for _, name := range oneWay() {
+		from, to := w.machines[name[0]], w.machines[name[1]]
+		conn := listenUDP(t, from.Namespace, netip.AddrPortFrom(netip.IPv4Unspecified(), port))
+		_, _ = conn.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.address, 9000))) // fails where OUTPUT drops
+		conn.Close()
+	}
 }
 
 // TestStrayTAP: a TAP with a name of ours that is in no group of ours carries

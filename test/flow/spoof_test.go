@@ -116,3 +116,35 @@ func TestSpoofedMAC(t *testing.T) {
 		t.Errorf("the answer to the guest went to the VM whose address it forged: %v", got)
 	}
 }
+
+// TestNoBroadcast: what a guest sends to everybody reaches no other guest, not even of
+// its own app, and not the internet.
+func TestNoBroadcast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true, nil)
+	guest := w.guest(t, "web-2")
+	everybody := ipam.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	const toAll, toOne = 4000, 4001
+	for _, address := range []string{"255.255.255.255", "224.0.0.251", "239.255.255.250", "172.16.255.255"} {
+		to := netip.AddrPortFrom(netip.MustParseAddr(address), 9000)
+		frame := ethernet(ipam.MAC{}, etherTypeIPv4, udp4(netip.AddrPortFrom(guest.Address(), toAll), to))
+		for _, hardware := range []ipam.MAC{everybody, ipam.GatewayMAC()} {
+			copy(frame, hardware[:])
+			if err := guest.Send(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, name := range []string{"web-0", "web-1", "internet"} {
+		to := netip.AddrPortFrom(w.machines[name].address, 9000)
+		if err := guest.Send(ethernet(ipam.MAC{}, etherTypeIPv4, udp4(netip.AddrPortFrom(guest.Address(), toOne), to))); err != nil {
+			t.Fatal(err)
+		}
+		w.machines[name].capture.Await(t, "packet to one at "+name, func(p zwrmtest.Packet) bool { return p.SrcPort == toOne })
+	}
+	for _, name := range []string{"web-0", "web-1", "db-0", "lan", "internet"} {
+		if got := w.machines[name].capture.Find(func(p zwrmtest.Packet) bool { return p.SrcPort == toAll }); len(got) > 0 {
+			t.Errorf("broadcasts reached %s: %v", name, got)
+		}
+	}
+}

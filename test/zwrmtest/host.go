@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -174,12 +173,13 @@ func (h *Host) sysctls(t testing.TB) string {
 	t.Helper()
 	var out strings.Builder
 	h.Do(t, func() {
+		settings := os.DirFS("/proc/sys/net")
 		for _, family := range []string{"ipv4", "ipv6"} {
-			err := filepath.WalkDir("/proc/sys/net/"+family, func(path string, entry fs.DirEntry, err error) error {
+			err := fs.WalkDir(settings, family, func(path string, entry fs.DirEntry, err error) error {
 				if err != nil || entry.IsDir() {
 					return err
 				}
-				value, err := os.ReadFile(path)
+				value, err := fs.ReadFile(settings, path)
 				if err == nil { // some can only be written, some have no value yet
 					out.WriteString(path + " " + string(value))
 				}

@@ -1,8 +1,10 @@
 package zwrmtest
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"testing"
 
@@ -23,14 +25,14 @@ func Main(m *testing.M) {
 
 func prepare() error {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "16"); err != nil {
 		return err
 	}
 	if !nstest.Inside() {
 		return nil
 	}
 	// Where KVM is there and does not work, zwrmd takes seconds to find out.
-	if _, err := os.Stat("/dev/kvm"); err != nil {
+	if _, err := os.Stat("/dev/kvm"); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	// For this process alone: without the first, the machine would lose it too.

@@ -1,0 +1,27 @@
+package zwrmtest
+
+import (
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// Running is a program that runs beside the test.
+type Running struct{ process *process }
+
+// Begin starts the command zwrm against zwrmd and does not wait for its end.
+func (d *Daemon) Begin(t testing.TB, args ...string) *Running {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), Binary(t, "zwrm"), append([]string{"--socket", d.Socket}, args...)...)
+	return &Running{start(t, d.Host.Namespace, cmd)}
+}
+
+// Stdout returns what the program has written until now.
+func (r *Running) Stdout() string { return r.process.stdout.String() }
+
+// Interrupt asks the program to end, as Ctrl-C does, and waits for that.
+func (r *Running) Interrupt(t testing.TB) Result {
+	t.Helper()
+	_ = r.process.cmd.Process.Signal(syscall.SIGINT) // it may have ended by itself
+	return r.process.wait(t)
+}
