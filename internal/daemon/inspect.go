@@ -18,12 +18,13 @@ import (
 // inspect opens the kernel and the dataplane and compares the configuration with
 // the host.
 func (d *Daemon) inspect(ctx context.Context) (plan.Uplink, error) {
-	facts := preflight.Facts{Root: os.Geteuid() == 0, TUN: openTUN()}
+	facts := preflight.Facts{Root: os.Geteuid() == 0}
 	var err error
 	if d.kernel, err = host.Open(); err != nil {
 		return plan.Uplink{}, err
 	}
-	if facts.Root { // the rest would only say the same again
+	if facts.Root { // others would only be told the same again
+		facts.TUN = openTUN()
 		d.dataplane, facts.Firewall = iptables.Open(ctx)
 	}
 	if facts.Links, err = d.kernel.Links(ctx); err != nil {
