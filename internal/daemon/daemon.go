@@ -111,7 +111,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// still has all it works with.
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	background := start(life, stop, []task{{"fleet", fleet.Run}, {"repair", d.repair}})
+	background := start(life, stop, []task{{"fleet", fleet.Run}, {"repair", network{d, fleet}.repair}})
 	requests := start(serving, stop, servers)
 	d.notify(systemd.SdNotifyReady)
 	err = requests.Wait()
@@ -146,13 +146,16 @@ func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) error {
 	if err != nil {
 		return fmt.Errorf("make the network: %w", err)
 	}
+	if err := fleet.Reconnect(ctx, d.reconciler.Rebuilt()); err != nil {
+		d.log.Warn("VMs lost their TAPs while no zwrmd ran, and did not all restart", "error", err)
+	}
 	d.log.Info("network stands", "uplink", d.uplink.Name, "subnet", d.cfg.Network.Layout.Subnet(), "changes", len(findings))
 	return nil
 }
 
 // repair compares kernel and plan from time to time, since somebody else may
 // have changed what we made.
-func (d *Daemon) repair(ctx context.Context) error {
+func (n network) repair(ctx context.Context) error {
 	ticker := time.NewTicker(repairEvery)
 	defer ticker.Stop()
 	for {
@@ -161,8 +164,8 @@ func (d *Daemon) repair(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if _, err := d.reconciler.Repair(ctx); err != nil && ctx.Err() == nil {
-			d.log.Error("network not mended", "error", err)
+		if _, err := n.Repair(ctx); err != nil && ctx.Err() == nil {
+			n.daemon.log.Error("network not mended", "error", err)
 		}
 	}
 }

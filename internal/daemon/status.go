@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 
 	"zwrm/internal/api"
 	"zwrm/internal/config"
@@ -60,7 +61,9 @@ func (n network) Check(ctx context.Context) ([]wire.Difference, error) {
 // Repair mends what differs and returns it.
 func (n network) Repair(ctx context.Context) ([]wire.Difference, error) {
 	findings, err := n.daemon.reconciler.Repair(ctx)
-	return differences(findings), err
+	// From here on it is done to its end: no VM is left with half a restart.
+	reconnected := n.fleet.Reconnect(context.WithoutCancel(ctx), n.daemon.reconciler.Rebuilt())
+	return differences(findings), errors.Join(err, reconnected)
 }
 
 func repair(last *reconcile.Repair) *wire.Repair {

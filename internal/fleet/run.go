@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"zwrm/internal/event"
+	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/vmm"
 )
@@ -171,6 +173,30 @@ func (f *Fleet) reopen(ctx context.Context, vm model.VM) error {
 		return err
 	}
 	return f.Network.Open(ctx, vm)
+}
+
+// Reconnect restarts the VMs of slots whose TAP was made anew: their VMMs have the
+// old one open, which is gone for good. VMs that do not run are left alone.
+func (f *Fleet) Reconnect(ctx context.Context, slots []ipam.Slot) error {
+	if len(slots) == 0 {
+		return nil
+	}
+	vms, err := f.VMs(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, vm := range vms {
+		switch {
+		case !slices.Contains(slots, vm.Slot) || vm.State != model.Running:
+		case vm.Attachment:
+			f.Events.Publish(event.VM, string(vm.Name), "TAP made anew: its VMM must open it again")
+		default:
+			f.Log.Warn("restarting a VM whose TAP was gone", "vm", vm.Name)
+			errs = append(errs, f.Restart(ctx, vm.Name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // died is called when a VMM ended that nobody stopped.

@@ -411,3 +411,28 @@ func TestGuestIsToldItsNetwork(t *testing.T) {
 		}
 	}
 }
+
+// TestReconnect restarts the VM whose TAP was made anew, and no other.
+func TestReconnect(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 2))
+	_, err := w.Attach(t.Context(), "mine", "web")
+	w.must(err)
+	w.net.Rebuilt() // nothing was missing so far but at the start
+	lost, kept := w.vm("web-0"), w.vm("web-1")
+	w.kernel.RemoveLink(lost.Slot.TAP())
+	w.kernel.RemoveLink(w.vm("mine").Slot.TAP())
+	_, err = w.net.Repair(t.Context())
+	w.must(err)
+	w.must(w.Reconnect(t.Context(), w.net.Rebuilt()))
+	if now := w.vm("web-0"); now.State != model.Running || now.Process == lost.Process {
+		t.Errorf("the VM that lost its TAP was not restarted: %+v", now)
+	}
+	if now := w.vm("web-1"); now.Process != kept.Process {
+		t.Errorf("a VM that lost nothing was restarted: %+v", now)
+	}
+	if slots := w.net.Rebuilt(); len(slots) != 0 {
+		t.Errorf("still to reconnect: %v", slots)
+	}
+	w.insync()
+}

@@ -15,6 +15,7 @@ import (
 type linkDiff struct {
 	shut      []string                    // in the wrong group, or nobody's: to be closed first
 	build     []plan.Link                 // missing or not as wanted
+	missing   []plan.Link                 // those of build that are not there at all
 	regroup   map[model.Group][]plan.Link // to be put into this group, last
 	orphans   []host.Link                 // ours, but of no VM
 	leftovers []string                    // bridges of an earlier configuration
@@ -39,6 +40,7 @@ func diffLinks(want []plan.Link, have []host.Link) linkDiff {
 		case !ok:
 			diff.find(w.Name, describe(w), "missing")
 			diff.build = append(diff.build, w)
+			diff.missing = append(diff.missing, w)
 			diff.regroup[w.Group] = append(diff.regroup[w.Group], w)
 		default:
 			diff.compare(w, h)

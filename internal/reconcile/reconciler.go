@@ -72,6 +72,7 @@ type Reconciler struct {
 
 	mu      sync.Mutex                             // guards what follows, and the order of the firewall's changes
 	members map[model.Group]map[ipam.Slot]struct{} // VMs that may send and receive, by app
+	rebuilt []ipam.Slot
 	drift   int
 	last    *Repair
 }

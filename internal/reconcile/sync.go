@@ -169,6 +169,7 @@ func (r *Reconciler) applyLinks(ctx context.Context, links linkDiff) error {
 			errs = append(errs, err)
 		}
 	}
+	r.noteRebuilt(links.missing, broken)
 	for group, members := range links.regroup {
 		var names []string
 		for _, link := range members {
@@ -182,6 +183,27 @@ func (r *Reconciler) applyLinks(ctx context.Context, links linkDiff) error {
 		errs = append(errs, r.deleteOrphans(ctx, links.orphans))
 	}
 	return errors.Join(errs...)
+}
+
+// noteRebuilt keeps in mind which TAPs were made anew.
+func (r *Reconciler) noteRebuilt(missing []plan.Link, broken map[string]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, link := range missing {
+		if slot, ok := ipam.ParseTAP(link.Name); ok && !broken[link.Name] {
+			r.rebuilt = append(r.rebuilt, slot)
+		}
+	}
+}
+
+// Rebuilt returns the slots whose TAP was missing and made anew since the last
+// call. A VMM that had the old one open has no network until it opens the new one.
+func (r *Reconciler) Rebuilt() []ipam.Slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slots := r.rebuilt
+	r.rebuilt = nil
+	return slots
 }
 
 func (r *Reconciler) deleteOrphans(ctx context.Context, orphans []host.Link) error {

@@ -98,7 +98,8 @@ func (w *world) row(t *testing.T, name string) string {
 }
 
 // TestRestartAndLogs: restart gives a VM a new VMM on the same slot. logs shows what
-// the guest wrote, and with -f what it writes from then on, through the restart.
+// the guest wrote, and with -f what it writes from then on, through the restart. A
+// repair that makes a VM's TAP anew restarts the VM, whose VMM has the lost one open.
 func TestRestartAndLogs(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	defer w.end(t)
@@ -123,6 +124,11 @@ func TestRestartAndLogs(t *testing.T) {
 	}
 	w.againAs(t, was)
 	eventually(t, "logs -f shows the second boot", times(2))
+	again := w.vm(t, "web-0")
+	w.Run(t, "ip", "link", "delete", again.TAP)
+	w.zwrm(t, "network", "repair")
+	w.againAs(t, again)
+	eventually(t, "logs -f shows the third boot", times(3))
 	if r := follower.Interrupt(t); r.Status != 0 || r.Stderr != "" {
 		t.Errorf("logs -f ended with status %d: %s", r.Status, r.Stderr)
 	}
