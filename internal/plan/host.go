@@ -14,6 +14,10 @@ import (
 // "net/ipv4/ip_forward".
 type Sysctl struct{ Name, Value string }
 
+// BridgeAlias is the alias (IFLA_IFALIAS) by which a later zwrmd knows the bridge
+// of private networking for its own.
+const BridgeAlias = "zwrm private networking"
+
 // Bridge is the wanted state of the bridge of private networking: a device
 // without ports that holds an address. No VM's traffic goes through it.
 type Bridge struct {

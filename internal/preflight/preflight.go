@@ -9,7 +9,6 @@ import (
 	"zwrm/internal/host"
 	"zwrm/internal/ipam"
 	"zwrm/internal/plan"
-	"zwrm/internal/reconcile"
 )
 
 // mainTable is the number of the routing table that packets go by unless a rule
@@ -148,7 +147,7 @@ func isTAP(link host.Link) bool {
 }
 
 func isBridge(link host.Link) bool {
-	return link.Kind == host.KindBridge && link.Alias == reconcile.BridgeAlias
+	return link.Kind == host.KindBridge && link.Alias == plan.BridgeAlias
 }
 
 func quote(s string) string { return fmt.Sprintf("%q", s) }

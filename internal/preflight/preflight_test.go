@@ -9,8 +9,8 @@ import (
 	"zwrm/internal/config"
 	"zwrm/internal/host"
 	"zwrm/internal/model"
+	"zwrm/internal/plan"
 	"zwrm/internal/preflight"
-	"zwrm/internal/reconcile"
 )
 
 // goodHost is a host on which nothing stands in the way, with TAPs and a bridge
@@ -23,7 +23,7 @@ func goodHost() preflight.Facts {
 			{Name: "wifi0", MTU: 1400},
 			{Name: "eth0", Addresses: prefixes("192.0.2.10/24"), MTU: 1500},
 			{Name: "zvm3", Kind: host.KindTAP, Group: 0x5a000001, Addresses: prefixes("172.16.0.13/30")},
-			{Name: "zwrmd0", Kind: host.KindBridge, Alias: reconcile.BridgeAlias, Addresses: prefixes("10.0.0.1/16")},
+			{Name: "zwrmd0", Kind: host.KindBridge, Alias: plan.BridgeAlias, Addresses: prefixes("10.0.0.1/16")},
 		},
 		Routes: []host.Route{
 			{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: "wifi0", Table: 254, Metric: 600},

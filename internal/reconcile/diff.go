@@ -125,7 +125,7 @@ func join[T fmt.Stringer](items []T) string {
 func diffBridge(want *plan.Bridge, have []host.Link) (findings []firewall.Difference, leftovers []string) {
 	missing := want != nil
 	for _, link := range have {
-		ours := link.Kind == host.KindBridge && link.Alias == BridgeAlias
+		ours := link.Kind == host.KindBridge && link.Alias == plan.BridgeAlias
 		switch {
 		case want != nil && link.Name == want.Name:
 			missing = false

@@ -287,7 +287,7 @@ func TestRepair(t *testing.T) {
 		{"bridge deleted", func(w *world) { w.kernel.RemoveLink("zwrmd0") }, "bridge zwrmd0: wanted up with inet 10.0.0.1/16, found missing"},
 		{"bridge down", change("zwrmd0", func(l *host.Link) { l.Up = false }), "bridge zwrmd0: wanted up with inet 10.0.0.1/16, found down"},
 		{"bridge of an earlier configuration", func(w *world) {
-			w.must(w.kernel.EnsureBridge(w.t.Context(), "old0", netip.MustParsePrefix("10.1.0.1/16"), reconcile.BridgeAlias))
+			w.must(w.kernel.EnsureBridge(w.t.Context(), "old0", netip.MustParsePrefix("10.1.0.1/16"), plan.BridgeAlias))
 		}, "bridge old0: wanted no such bridge, found one that an earlier configuration had"},
 		{"forwarding off", func(w *world) { w.must(w.kernel.SetSysctl("net/ipv4/ip_forward", "0")) }, "sysctl net/ipv4/ip_forward: wanted 1, found 0"},
 		{"rule removed", func(w *world) { w.rules.rules = w.rules.rules[1:] }, "found missing"},

@@ -18,10 +18,6 @@ import (
 	"zwrm/internal/plan"
 )
 
-// BridgeAlias is the alias (IFLA_IFALIAS) by which a later zwrmd knows the bridge
-// of private networking for its own.
-const BridgeAlias = "zwrm private networking"
-
 // Links is the part of the kernel that has TAPs.
 type Links interface {
 	Links(ctx context.Context) ([]host.Link, error)
@@ -187,7 +183,7 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 		if _, ok := ipam.ParseTAP(link.Name); ok && link.Group.Ours() {
 			ours = append(ours, link.Name)
 		}
-		if link.Kind == host.KindBridge && link.Alias == BridgeAlias {
+		if link.Kind == host.KindBridge && link.Alias == plan.BridgeAlias {
 			bridges = append(bridges, link.Name)
 		}
 	}

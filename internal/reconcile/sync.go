@@ -133,7 +133,7 @@ func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) 
 		}
 	}
 	if want.Bridge != nil {
-		if err := r.settings.EnsureBridge(ctx, want.Bridge.Name, want.Bridge.Address, BridgeAlias); err != nil {
+		if err := r.settings.EnsureBridge(ctx, want.Bridge.Name, want.Bridge.Address, plan.BridgeAlias); err != nil {
 			return fmt.Errorf("make bridge %q: %w", want.Bridge.Name, err)
 		}
 	}
