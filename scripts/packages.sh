@@ -22,11 +22,12 @@ arm64) qemu='qemu-system-arm' ;;
 esac
 
 # cpio, busybox-static and the two decompressors make the guest image; procps has
-# the pgrep of the demo, e2fsprogs the mkfs.ext4 of the tests.
+# the pgrep of the demo, e2fsprogs the mkfs.ext4 of the tests. nftables is nft, by
+# which the tests read what zwrmd wrote.
 guests="iproute2 iptables $qemu busybox-static cpio xz-utils zstd procps"
 case ${1:-} in
 demo) wanted=$guests ;;
-test) wanted="$guests e2fsprogs gcc libc6-dev" ;;
+test) wanted="$guests e2fsprogs gcc libc6-dev nftables" ;;
 lint) wanted=shellcheck ;;
 *) fail 'usage: packages.sh demo|test|lint' ;;
 esac

@@ -3,50 +3,33 @@ package iptables
 import (
 	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"slices"
 
 	"zwrm/internal/firewall"
-	"zwrm/internal/model"
 )
-
-// ErrNotApplied says that an app was added or removed before the rules that its
-// own is to be among.
-var ErrNotApplied = errors.New("the firewall's rules were not applied yet")
-
-// appSet is which apps have a rule. In a set of changes the zero App is none.
-type appSet map[model.Group]firewall.App
 
 // AddApps lets the VMs of each app reach each other. It does nothing while
 // private networking is off, and nothing for apps that have their rule. When it
 // fails, no app counts as added.
 func (d *Dataplane) AddApps(ctx context.Context, apps ...firewall.App) error {
-	changes := appSet{}
-	for _, app := range apps {
-		changes[app.Group] = app
-	}
-	return d.changeApps(ctx, changes)
+	return d.changeApps(ctx, firewall.Adding(apps))
 }
 
 // RemoveApps takes back what AddApps did. Apps without a rule are no error.
 func (d *Dataplane) RemoveApps(ctx context.Context, apps ...firewall.App) error {
-	changes := appSet{}
-	for _, app := range apps {
-		changes[app.Group] = firewall.App{}
-	}
-	return d.changeApps(ctx, changes)
+	return d.changeApps(ctx, firewall.Removing(apps))
 }
 
 // changeApps changes which apps have a rule. While the kernel is known to hold
 // what it should, that is one iptables-restore with a line for each change and
 // nothing is read. Otherwise, and when that fails because somebody else changed
 // the chain, all rules are compared and mended.
-func (d *Dataplane) changeApps(ctx context.Context, changes appSet) error {
+func (d *Dataplane) changeApps(ctx context.Context, changes firewall.AppSet) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.applied {
-		return ErrNotApplied
+		return firewall.ErrNotApplied
 	}
 	if len(d.base.Stage(firewall.Private, firewall.IPv4)) == 0 {
 		return nil
@@ -55,13 +38,13 @@ func (d *Dataplane) changeApps(ctx context.Context, changes appSet) error {
 	if err != nil || (d.inSync && len(before) == 0) {
 		return err
 	}
-	d.setApps(changes)
+	d.apps.Change(changes)
 	if d.inSync && d.restore(ctx, d.tools[0], text) == nil {
 		return nil
 	}
 	d.inSync = false
 	if err := d.apply(ctx, d.ruleset()); err != nil {
-		d.setApps(before) // the kernel may hold either; the next change looks
+		d.apps.Change(before) // the kernel may hold either; the next change looks
 		return err
 	}
 	return nil
@@ -70,9 +53,9 @@ func (d *Dataplane) changeApps(ctx context.Context, changes appSet) error {
 // appScript returns the input of iptables-restore that makes the changes, and
 // what the changed apps were before. A new rule goes to the top of the chain,
 // since its last rule drops.
-func (d *Dataplane) appScript(changes appSet) (text string, before appSet, err error) {
+func (d *Dataplane) appScript(changes firewall.AppSet) (text string, before firewall.AppSet, err error) {
 	var s script
-	before = appSet{}
+	before = firewall.AppSet{}
 	s.line("*%s", Filter)
 	for _, group := range slices.Sorted(maps.Keys(changes)) {
 		was, is := d.apps[group], changes[group]
@@ -96,31 +79,6 @@ func (d *Dataplane) appScript(changes appSet) (text string, before appSet, err e
 	}
 	s.line("COMMIT")
 	return s.String(), before, nil
-}
-
-func (d *Dataplane) setApps(changes appSet) {
-	for group, app := range changes {
-		if app == (firewall.App{}) {
-			delete(d.apps, group)
-		} else {
-			d.apps[group] = app
-		}
-	}
-}
-
-// split takes the rules of apps out of a ruleset.
-func split(rules firewall.Ruleset) (firewall.Ruleset, appSet) {
-	var base []firewall.Rule
-	apps := appSet{}
-	for _, r := range rules.Rules {
-		app := firewall.App{Name: r.App, Group: r.From.Group}
-		if r.App != "" && r == firewall.AppRule(app) {
-			apps[app.Group] = app
-		} else {
-			base = append(base, r)
-		}
-	}
-	return firewall.Ruleset{Rules: base}, apps
 }
 
 // ruleset puts back together what split took apart: apps first in their stage.

@@ -16,7 +16,7 @@ func TestAppsBeforeApply(t *testing.T) {
 	for name, err := range map[string]error{
 		"AddApps": d.AddApps(t.Context(), app(1, "db")), "RemoveApps": d.RemoveApps(t.Context(), app(1, "db")),
 	} {
-		if !errors.Is(err, ErrNotApplied) {
+		if !errors.Is(err, firewall.ErrNotApplied) {
 			t.Errorf("%s: error %v, want ErrNotApplied", name, err)
 		}
 	}
@@ -26,7 +26,7 @@ func TestAppsBeforeApply(t *testing.T) {
 	if err := d.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.AddApps(t.Context(), app(1, "db")); !errors.Is(err, ErrNotApplied) {
+	if err := d.AddApps(t.Context(), app(1, "db")); !errors.Is(err, firewall.ErrNotApplied) {
 		t.Errorf("after Remove: error %v, want ErrNotApplied", err)
 	}
 }

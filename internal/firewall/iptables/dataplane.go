@@ -24,7 +24,7 @@ type Dataplane struct {
 	mu      sync.Mutex // one change at a time; guards what follows
 	applied bool
 	base    firewall.Ruleset // as last applied, without the rules of apps
-	apps    appSet
+	apps    firewall.AppSet
 	inSync  bool // the kernel held base and apps when last seen
 }
 
@@ -53,7 +53,7 @@ func (d *Dataplane) Apply(ctx context.Context, want firewall.Ruleset) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.applied, d.inSync = true, false
-	d.base, d.apps = split(want)
+	d.base, d.apps = want.SplitApps()
 	return d.apply(ctx, want)
 }
 

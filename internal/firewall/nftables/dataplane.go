@@ -1,0 +1,237 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"zwrm/internal/firewall"
+)
+
+// Dataplane keeps rules in the kernel. It is safe for concurrent use.
+type Dataplane struct {
+	version string
+	flags   uint32 // of the table, as far as the kernel knows them
+
+	mu      sync.Mutex // one change at a time; guards what follows
+	conn    *conn
+	applied bool
+	want    table // as last applied, and apps added and removed since
+	inSync  bool  // the kernel held want when last seen
+}
+
+// Version returns what serves the rules, as in "nf_tables of Linux 6.18.44".
+func (d *Dataplane) Version() string { return d.version }
+
+// Protection says what keeps others from changing the table, in words for people.
+func (d *Dataplane) Protection() string {
+	if d.flags == 0 {
+		return "none: this kernel cannot keep a table for its owner alone and beyond the owner's death (flags owner and persist, Linux 6.9), " +
+			"so `nft flush ruleset` and the like delete it until the next repair"
+	}
+	return "flags owner and persist: while zwrmd runs nobody else can change the table, and it stays when zwrmd is killed"
+}
+
+// Protected reports whether the table has the flags owner and persist.
+func (d *Dataplane) Protected() bool { return d.flags != 0 }
+
+// Close lets go of the table, which stays as it is. Others may change it then.
+func (d *Dataplane) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applied, d.inSync = false, false
+	return d.conn.socket.Close()
+}
+
+// Preflight returns a *ForeignError when the table is there and is not ours. It
+// changes nothing.
+func (d *Dataplane) Preflight(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found, err := d.conn.readTable()
+	if err != nil {
+		return fmt.Errorf("read the head of table %q: %w", ourTable, err)
+	}
+	return found.foreign()
+}
+
+// Apply brings the kernel to exactly these rules, owned by this process, and
+// changes nothing if it is there. A table that a zwrmd left behind which ended or
+// was killed is taken over as it is; one that differs is made anew. Either is one
+// transaction, so there is no moment in which a packet finds half of the rules. A
+// *ForeignError changes nothing.
+func (d *Dataplane) Apply(ctx context.Context, want firewall.Ruleset) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	rendered, err := render(want)
+	if err != nil {
+		return err
+	}
+	d.applied, d.inSync, d.want = true, false, rendered
+	return d.apply()
+}
+
+// apply writes the table where it differs and reads back what came of it. What is
+// read decides, not whether writing reported an error: the answer may have been
+// lost (ENOBUFS, EINTR), and somebody may have been faster. So it writes twice at
+// most.
+func (d *Dataplane) apply() error {
+	var failed error
+	for try := 0; ; try++ {
+		found, err := d.read()
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		if err := errors.Join(found.foreign(), d.foreignOwner(found)); err != nil {
+			return err
+		}
+		wrong := differences(d.want, found)
+		left := slices.Concat(wrong, d.unprotected(found))
+		switch {
+		case len(left) == 0:
+			d.inSync = true
+			return nil
+		case try == 2 && failed != nil:
+			return fmt.Errorf("write table %q: %w", ourTable, failed)
+		case try == 2:
+			return fmt.Errorf("write table %q: %s is %s although %s was written", ourTable, left[0].Object, left[0].Found, left[0].Wanted)
+		}
+		failed = d.conn.commit(d.batch(found, len(wrong) == 0))
+	}
+}
+
+// batch returns the transaction after which the kernel holds what it should.
+func (d *Dataplane) batch(found snapshot, onlyFlags bool) batch {
+	var b batch
+	if onlyFlags && found.flags|flagOwner == d.flags {
+		b.newTable(ourTable, d.flags, 0) // takes over a table without owner
+		return b
+	}
+	if found.handle != 0 {
+		b.deleteTable(found.handle)
+	}
+	b.newTable(ourTable, d.flags, netlink.Excl)
+	b.fill(ourTable, d.want)
+	return b
+}
+
+// fill puts everything into an empty table: chains first, since rules name them.
+func (b *batch) fill(name tableName, t table) {
+	if t.set {
+		b.newSet(name)
+		b.elements(unix.NFT_MSG_NEWSETELEM, name, slices.Collect(maps.Values(t.apps)))
+	}
+	for _, c := range t.chains {
+		b.newChain(name, c)
+	}
+	for _, c := range t.chains {
+		for _, r := range c.rules {
+			b.newRule(name, c.name, r)
+		}
+	}
+}
+
+// Diff returns what is not as wanted: one rule, chain, element or flag each.
+func (d *Dataplane) Diff(ctx context.Context, want firewall.Ruleset) ([]firewall.Difference, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	rendered, err := render(want)
+	if err != nil {
+		return nil, err
+	}
+	found, err := d.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := found.foreign(); err != nil {
+		return nil, err
+	}
+	all := slices.Concat(differences(rendered, found), d.unprotected(found))
+	if len(all) > 0 {
+		d.inSync = false // the next change of apps looks before it writes
+	}
+	return all, nil
+}
+
+// Remove removes our table. A foreign one of its name stays.
+func (d *Dataplane) Remove(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.applied, d.inSync = false, false
+	var failed error
+	for try := 0; ; try++ {
+		found, err := d.conn.readTable()
+		if err != nil {
+			return errors.Join(failed, fmt.Errorf("read the head of table %q: %w", ourTable, err))
+		}
+		if !found.ours {
+			return nil
+		}
+		if err := d.foreignOwner(found); err != nil {
+			return err
+		}
+		if try == 2 {
+			return fmt.Errorf("delete table %q: %w", ourTable, failed)
+		}
+		var b batch
+		b.deleteTable(found.handle)
+		failed = d.conn.commit(b)
+	}
+}
+
+// Dump returns our table in the form of `nft -s list table inet zwrm`, or "" if
+// there is none. Rules and chains of others in it are told in comments.
+func (d *Dataplane) Dump(ctx context.Context) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	found, err := d.read()
+	if err != nil || !found.ours {
+		return "", err
+	}
+	return found.String(), nil
+}
+
+func (d *Dataplane) read() (snapshot, error) {
+	found, err := d.conn.read()
+	if err != nil {
+		return snapshot{}, fmt.Errorf("read table %q: %w", ourTable, err)
+	}
+	return found, nil
+}
+
+func (d *Dataplane) unprotected(found snapshot) []firewall.Difference {
+	x := &differ{}
+	x.protection(d.flags, d.conn.port, found)
+	return x.out
+}
+
+// foreignOwner returns an error if another process holds the table, which then
+// cannot be changed.
+func (d *Dataplane) foreignOwner(found snapshot) error {
+	if found.flags&flagOwner != 0 && found.owner != d.conn.port {
+		return fmt.Errorf("table %q belongs to another process that runs (netlink port %d, most often its pid): stop the other zwrmd", ourTable, found.owner)
+	}
+	return nil
+}
+
+func tooMany(apps int) error {
+	return fmt.Errorf("%d apps have two VMs or more, and the set %q holds %d", apps, setName, setSize)
+}

@@ -1,0 +1,131 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"zwrm/internal/firewall"
+)
+
+// probeTable is the name under which the kernel is asked what it can do. No table
+// of this name ever comes to be.
+const probeTable tableName = "zwrm-probe"
+
+// Open opens a socket to the kernel, in the network namespace of the calling
+// thread, and asks for everything that the rules need. It changes nothing. A table
+// of our name that is not ours is a *ForeignError, as in Preflight.
+func Open(ctx context.Context) (*Dataplane, error) {
+	if uid := os.Geteuid(); uid != 0 {
+		return nil, fmt.Errorf("use nftables: only root may, and this process runs as user %d", uid)
+	}
+	s, err := dial()
+	if err != nil {
+		return nil, fmt.Errorf("use nftables: open a socket: %w", err)
+	}
+	d, err := open(ctx, s)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return d, nil
+}
+
+func open(ctx context.Context, s socket) (*Dataplane, error) {
+	d := &Dataplane{conn: &conn{socket: s}}
+	release, err := kernelRelease()
+	if err != nil {
+		return nil, err
+	}
+	d.version = "nf_tables of Linux " + release
+	if err := d.conn.probe(); err != nil {
+		return nil, err
+	}
+	if d.flags, err = d.conn.protection(); err != nil {
+		return nil, err
+	}
+	return d, d.Preflight(ctx)
+}
+
+func kernelRelease() (string, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "", fmt.Errorf("ask for the kernel's release: %w", err)
+	}
+	return unix.ByteSliceToString(name.Release[:]), nil
+}
+
+// protection returns the flags by which a table is its owner's alone and outlives
+// it, or 0 if the kernel lacks either. It does not say which: without persist, the
+// other is no good.
+func (c *conn) protection() (uint32, error) {
+	var b batch
+	b.newTable(probeTable, flagOwner|flagPersist, netlink.Excl)
+	err := c.check(b)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask the kernel for the table flags owner and persist: %w", err)
+	}
+	return flagOwner | flagPersist, nil
+}
+
+// feature is something of the kernel that the rules need.
+type feature struct {
+	what   string // for people
+	option string // of the kernel's configuration
+	rules  []firewall.Rule
+}
+
+// features returns everything that the rules need, what others build on first.
+func features() []feature {
+	rule := func(stage firewall.Stage, packet firewall.Packet, verdict firewall.Verdict) []firewall.Rule {
+		return []firewall.Rule{{Stage: stage, Family: firewall.IPv4, Packet: packet, Verdict: verdict, Reason: "probe"}}
+	}
+	vms := firewall.Devices{VMs: true}
+	return []feature{
+		{"tables of the family inet", "CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET", nil},
+		{"chains of the type filter", "CONFIG_NF_TABLES_INET", rule(firewall.Forward, "", firewall.Drop)},
+		{"chains of the type nat", "CONFIG_NFT_NAT", rule(firewall.NAT, "", firewall.Accept)},
+		{"device groups", "CONFIG_NF_TABLES", []firewall.Rule{{Stage: firewall.Forward, Family: firewall.Both, From: vms, To: vms, Verdict: firewall.Drop, Reason: "probe"}}},
+		{"sets", "CONFIG_NF_TABLES", rule(firewall.Private, "", firewall.Drop)},
+		{"expression fib", "CONFIG_NFT_FIB_INET", rule(firewall.Ingress, firewall.Misrouted, firewall.Drop)},
+		{"expression ct", "CONFIG_NFT_CT", rule(firewall.Forward, firewall.Established, firewall.Accept)},
+		{"expression masq", "CONFIG_NFT_MASQ", rule(firewall.NAT, "", firewall.Masquerade)},
+	}
+}
+
+// probe asks the kernel for the features: all in one go, and one by one only to
+// name the culprit.
+func (c *conn) probe() error {
+	all := c.try(firewall.Build(firewall.Policy{
+		Subnet: netip.MustParsePrefix("172.16.0.0/16"), External: "probe", Private: true,
+		Apps: []firewall.App{{Name: "probe", Group: 1}},
+	}))
+	if all == nil {
+		return nil
+	}
+	for _, f := range features() {
+		if err := c.try(firewall.Ruleset{Rules: f.rules}); err != nil {
+			return fmt.Errorf("use %s of nftables: the kernel needs %s: %w", f.what, f.option, err)
+		}
+	}
+	return fmt.Errorf("ask the kernel what its nftables can do: %w", all)
+}
+
+// try asks the kernel whether it would take the rules.
+func (c *conn) try(rules firewall.Ruleset) error {
+	t, err := render(rules)
+	if err != nil {
+		return err
+	}
+	var b batch
+	b.newTable(probeTable, 0, netlink.Excl)
+	b.fill(probeTable, t)
+	return c.check(b)
+}
