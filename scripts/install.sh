@@ -111,9 +111,15 @@ install_all() {
 	apply_sysctls
 	make_group
 	reload
+	echo "installed; systemctl enable --now zwrmd starts it"
 }
 
 uninstall_all() {
+	# Without zwrmd nobody would stop the VMs and remove their TAPs.
+	if [ -z "$dest" ] && build/zwrm -o json ps 2>/dev/null | grep -q '"name"'; then
+		echo "install.sh: there are VMs; first, for each app that zwrm apps lists: zwrm destroy APP" >&2
+		exit 1
+	fi
 	if [ -z "$dest" ] && [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi
 	if [ -e "$dest$config" ]; then
 		if build/zwrmd --generate-config | cmp -s - "$dest$config"; then rm "$dest$config"; else echo "kept $config, since it was changed"; fi

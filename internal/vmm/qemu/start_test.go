@@ -195,7 +195,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 			spec := idleSpec(t, 0)
 			_, err := test.driver(t, ready).Start(ctx, spec)
 			if !errors.Is(err, enough) {
-				t.Errorf("Start: %v, want %v", err, enough)
+				t.Fatalf("Start: %v, want %v", err, enough) // there may be no pid to wait for
 			}
 			if pid := <-running; pid <= 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 				t.Errorf("process %d is left", pid)
