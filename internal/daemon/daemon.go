@@ -100,12 +100,17 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Dir:    filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
 		Events: d.events, Log: d.log,
 	})
-	if err := d.prepare(ctx, fleet); err != nil {
-		return err
-	}
-	servers, err := d.servers(api.New(d.apiDeps(fleet)))
+	// First, since an address that is taken must not leave a network behind.
+	endpoints, err := d.listen(api.New(d.apiDeps(fleet)))
 	if err != nil {
 		return err
+	}
+	if err := d.prepare(ctx, fleet); err != nil {
+		return errors.Join(err, hangUp(endpoints))
+	}
+	var servers []task
+	for _, e := range endpoints {
+		servers = append(servers, e.task())
 	}
 	// The servers end before the background does, so that a request under way
 	// still has all it works with.

@@ -28,16 +28,22 @@ const (
 	maxHeader    = 64 << 10 // bytes
 )
 
-// servers opens the listeners, so that whoever sees the daemon ready can connect,
-// and returns the tasks that serve them.
-func (d *Daemon) servers(handler http.Handler) ([]task, error) {
+// endpoint is an address that the API is asked at.
+type endpoint struct {
+	name     string
+	listener net.Listener
+	handler  http.Handler
+}
+
+// listen opens the endpoints. Requests wait there until they are served.
+func (d *Daemon) listen(handler http.Handler) ([]endpoint, error) {
 	socket, err := listenUnix(d.cfg.Server.Socket)
 	if err != nil {
 		return nil, err
 	}
-	tasks := []task{d.server("api on "+d.cfg.Server.Socket, socket, handler)}
+	endpoints := []endpoint{{"api on " + d.cfg.Server.Socket, socket, handler}}
 	if d.cfg.Server.Listen == "" {
-		return tasks, nil
+		return endpoints, nil
 	}
 	token, err := readToken(d.cfg.Server.TokenFile)
 	if err != nil {
@@ -47,18 +53,27 @@ func (d *Daemon) servers(handler http.Handler) ([]task, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %q: %w", d.cfg.Server.Listen, err), socket.Close())
 	}
-	return append(tasks, d.server("api on "+d.cfg.Server.Listen, tcp, api.RequireToken(token, handler))), nil
+	return append(endpoints, endpoint{"api on " + d.cfg.Server.Listen, tcp, api.RequireToken(token, handler)}), nil
 }
 
-// server returns the task that serves one listener. When its context ends it
-// lets requests finish for a while, then cancels them, which makes them undo
-// what they began.
-func (d *Daemon) server(name string, listener net.Listener, handler http.Handler) task {
-	return task{name, func(ctx context.Context) error {
+// hangUp closes endpoints that nobody serves.
+func hangUp(endpoints []endpoint) error {
+	var errs []error
+	for _, e := range endpoints {
+		errs = append(errs, e.listener.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// task returns the task that serves the endpoint. When its context ends it lets
+// requests finish for a while, then cancels them, which makes them undo what they
+// began.
+func (e endpoint) task() task {
+	return task{e.name, func(ctx context.Context) error {
 		requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()
 		server := &http.Server{
-			Handler:           handler,
+			Handler:           e.handler,
 			ReadHeaderTimeout: headerWithin,
 			IdleTimeout:       idleWithin,
 			MaxHeaderBytes:    maxHeader,
@@ -66,7 +81,7 @@ func (d *Daemon) server(name string, listener net.Listener, handler http.Handler
 		}
 		stopped := make(chan error, 1)
 		release := context.AfterFunc(ctx, func() { stopped <- shutdownServer(server, cancel) })
-		err := server.Serve(listener)
+		err := server.Serve(e.listener)
 		if release() {
 			return err // it ended by itself
 		}
