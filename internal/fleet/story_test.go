@@ -436,3 +436,17 @@ func TestReconnect(t *testing.T) {
 	}
 	w.insync()
 }
+
+// TestDestroyWithoutTAP: a TAP that somebody deleted does not stand in the way of
+// removing its VM.
+func TestDestroyWithoutTAP(t *testing.T) {
+	w := newWorld(t, "")
+	empty := w.text()
+	w.must(w.deploy("web", 3))
+	w.kernel.RemoveLink("zvm1")
+	w.must(w.Destroy(t.Context(), "web"))
+	if got := w.text(); got != empty || w.driver.alive() != 0 {
+		t.Errorf("left: %d VMMs and\n%s", w.driver.alive(), got)
+	}
+	w.insync()
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,12 +131,13 @@ func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
 	return nil
 }
 
-// Close cuts the VMs off. Their links stay, carrying nothing.
+// Close cuts the VMs off. Their links stay, carrying nothing. One that somebody
+// deleted is no error: it carries nothing either.
 func (r *Reconciler) Close(ctx context.Context, vms ...model.VM) error {
 	if len(vms) == 0 {
 		return nil
 	}
-	if err := r.links.SetGroup(ctx, model.GroupUnassigned, taps(vms)...); err != nil {
+	if err := r.unassign(ctx, taps(vms)); err != nil {
 		return fmt.Errorf("close network: %w", err)
 	}
 	r.mu.Lock()
@@ -187,10 +189,8 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 			bridges = append(bridges, link.Name)
 		}
 	}
-	if err := errors.Join(
-		r.links.SetGroup(ctx, model.GroupUnassigned, ours...),
-		r.links.SetUp(ctx, false, ours...),
-	); err != nil {
+	down := func(names ...string) error { return r.links.SetUp(ctx, false, names...) }
+	if err := errors.Join(r.unassign(ctx, ours), r.whereThere(ctx, ours, down)); err != nil {
 		return fmt.Errorf("shut the network down: rules stay, since a link is still up: %w", err)
 	}
 	clear(r.members)
@@ -201,6 +201,32 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
 	return nil
+}
+
+// unassign closes the links that are there.
+func (r *Reconciler) unassign(ctx context.Context, names []string) error {
+	return r.whereThere(ctx, names, func(names ...string) error {
+		return r.links.SetGroup(ctx, model.GroupUnassigned, names...)
+	})
+}
+
+// whereThere changes links. When some are gone, it looks which are left, and
+// changes those.
+func (r *Reconciler) whereThere(ctx context.Context, names []string, change func(names ...string) error) error {
+	err := change(names...)
+	if !errors.Is(err, host.ErrNoLink) {
+		return err
+	}
+	links, err := r.links.Links(ctx)
+	if err != nil {
+		return err
+	}
+	there := make(map[string]bool, len(links))
+	for _, link := range links {
+		there[link.Name] = true
+	}
+	left := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !there[name] })
+	return change(left...)
 }
 
 // join counts the VMs in and lets the VMs of their apps reach each other where

@@ -124,7 +124,7 @@ func (r *Reconciler) adopt(want plan.Host) {
 // apply brings the kernel to the plan. The drop rules are whole before a link is
 // made or opened; should they fail, nothing is opened.
 func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) error {
-	if err := r.links.SetGroup(ctx, model.GroupUnassigned, links.shut...); err != nil {
+	if err := r.unassign(ctx, links.shut); err != nil {
 		return fmt.Errorf("close links: %w", err)
 	}
 	for _, sysctl := range want.Sysctls {
