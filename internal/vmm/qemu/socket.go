@@ -27,6 +27,8 @@ func dial(ctx context.Context, folder *os.File) (net.Conn, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
 		return nil, errNobody
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	case err != nil:
 		return nil, fmt.Errorf("connect to QEMU's control socket: %w", err)
 	}
