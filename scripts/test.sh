@@ -9,23 +9,25 @@ cd "$(dirname "$0")/.."
 ZWRM_TEST_IMAGE=$PWD/build/guest
 ZWRM_TEST_BIN=$PWD/build
 export ZWRM_TEST_IMAGE ZWRM_TEST_BIN
+update=${1:-}
 export CGO_ENABLED=1 # for the race detector; what is built for use has none
 
-# run_tests runs the tests of one module, a number of packages at once: all, or
-# those that write files.
+# run_tests runs the tests of one module with the given flags: all, or those that
+# write files.
 run_tests() {
-	jobs=$1
-	if [ "${2:-}" != -update ]; then
-		go test -race -timeout 20m -p "$jobs" ./...
+	if [ "$update" != -update ]; then
+		go test -race -timeout 20m "$@" ./...
 		return
 	fi
 	grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -v '^\./test/' | xargs -r -n 1 dirname | sort -u |
-		xargs -r go test -p "$jobs" -args -update
+		xargs -r go test "$@" -args -update
 }
 
 echo "== packages, with the race detector"
-run_tests 2 "$@"
+run_tests -p 2
 
 echo "== guests, real microVMs, the specification"
 cd test
-run_tests 1 "$@" # each makes a host of its own and times what does not answer
+# One package at a time, since each makes hosts of its own and times what does not
+# answer; and always, since go does not know that they run what is in build/.
+run_tests -p 1 -count=1
