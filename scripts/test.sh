@@ -19,8 +19,9 @@ run_tests() {
 		go test -race -timeout 20m "$@" ./...
 		return
 	fi
-	grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -v '^\./test/' | xargs -r -n 1 dirname | sort -u |
-		xargs -r go test "$@" -args -update
+	packages=$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -v '^\./test/' | xargs -r -n 1 dirname | sort -u)
+	# shellcheck disable=SC2086 # a list of words
+	go test "$@" $packages -args -update
 }
 
 echo "== packages, with the race detector"
