@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"zwrm/internal/api"
-	"zwrm/internal/config"
 	"zwrm/internal/firewall"
 	"zwrm/internal/fleet"
 	"zwrm/internal/plan"
@@ -30,11 +29,11 @@ type network struct {
 
 // Status returns the state of the network.
 func (n network) Status(context.Context) (wire.NetworkStatus, error) {
-	cfg, used, resting := n.daemon.cfg.Network, 0, 0
-	used, _, resting = n.fleet.Slots()
+	cfg := n.daemon.cfg.Network
+	used, _, resting := n.fleet.Slots()
 	drift, last := n.daemon.reconciler.Drift()
 	status := wire.NetworkStatus{
-		Firewall:          string(config.Iptables),
+		Firewall:          string(cfg.Firewall),
 		Subnet:            cfg.Layout.Subnet().String(),
 		Capacity:          cfg.Layout.Capacity(),
 		Used:              used,
