@@ -44,18 +44,31 @@ func AppRule(a App) Rule {
 // ingress closes TAPs that belong to no app, and drops what a guest may not
 // say: any source but its own address. The two tests for it need no address of
 // any guest: the route back must lead to the TAP the packet came by, which
-// leaves the four addresses of its /30, and only the third of them is a guest's.
+// leaves the four addresses of its /30, and only the third of them is a guest's. A
+// guest's Ethernet address follows from its IPv4 address.
+//
+// Options of the header would route a packet past the rules that look at where it
+// goes. What is for more than one receiver is of no use between two of them.
 func ingress() []Rule {
 	vms := Devices{VMs: true}
+	groups := netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4) // RFC 5771
 	return []Rule{
 		{Stage: Ingress, Family: Both, From: Devices{Group: model.GroupUnassigned}, Verdict: Drop, Reason: Unassigned},
 		{Stage: Ingress, Family: Both, From: Devices{Stray: true}, Verdict: Drop, Reason: StrayTAP},
 		{Stage: Ingress, Family: IPv6, From: vms, Verdict: Drop, Reason: NoIPv6},
 		{Stage: Ingress, Family: IPv4, From: vms, Packet: NotGuest, Verdict: Drop, Reason: Spoofed},
 		{Stage: Ingress, Family: IPv4, From: vms, Packet: Misrouted, Verdict: Drop, Reason: Spoofed},
+		{Stage: Ingress, Family: IPv4, From: vms, Packet: ForeignMAC, Verdict: Drop, Reason: SpoofedMAC},
+		{Stage: Ingress, Family: IPv4, From: vms, Packet: Options, Verdict: Drop, Reason: WithOptions},
+		{Stage: Ingress, Family: IPv4, From: vms, Packet: NotUnicast, Verdict: Drop, Reason: Multicast},
+		{Stage: Ingress, Family: IPv4, From: vms, Dest: groups, Verdict: Drop, Reason: Multicast},
 	}
 }
 
+// forward asks who speaks to whom before it lets related packets through: whoever
+// knows the ports of a connection can make an ICMP error about it, and so might a
+// VM about the connections of another app's. A guest that sends an error about its
+// own goes by the rules for what is new.
 func forward(p Policy) []Rule {
 	vms := Devices{VMs: true}
 	rules := append(closed(Forward),
@@ -66,6 +79,7 @@ func forward(p Policy) []Rule {
 	} else {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: Drop, Reason: NoPrivate})
 	}
+	rules = append(rules, Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Related, Verdict: Accept, Reason: Known})
 	// An address of the subnet that no TAP has would leave by the default route.
 	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned})
 	for _, denied := range p.EgressDeny {
@@ -88,10 +102,14 @@ func private(p Policy) []Rule {
 	return append(rules, Rule{Stage: Private, Family: IPv4, Verdict: Drop, Reason: OtherApp})
 }
 
+// input lets a guest send errors about connections with its gateway's address
+// only: those about others of the host could be made up, and would change the
+// host's routes to third parties.
 func input(p Policy) []Rule {
 	vms := Devices{VMs: true}
 	rules := []Rule{
 		{Stage: Input, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
+		{Stage: Input, Family: IPv4, From: vms, Packet: RelatedToGateway, Verdict: Accept, Reason: Known},
 		{Stage: Input, Family: IPv4, From: vms, Packet: EchoGateway, Verdict: Accept, Reason: Ping},
 	}
 	for _, service := range p.HostAccess {

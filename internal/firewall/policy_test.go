@@ -99,9 +99,9 @@ func TestStage(t *testing.T) {
 		family firewall.Family
 		want   int
 	}{
-		{firewall.Ingress, firewall.IPv4, 4},
+		{firewall.Ingress, firewall.IPv4, 8},
 		{firewall.Ingress, firewall.IPv6, 3},
-		{firewall.Ingress, firewall.Both, 5},
+		{firewall.Ingress, firewall.Both, 9},
 		{firewall.Private, firewall.IPv4, 0},
 		{firewall.Input, firewall.IPv6, 0},
 		{firewall.NAT, firewall.IPv4, 1},

@@ -71,15 +71,20 @@ type Packet string
 
 // The properties.
 const (
-	Established Packet = "established" // of a known connection, or related to one
-	Misrouted   Packet = "misrouted"   // the route back to its source leaves by another device
-	NotGuest    Packet = "not-guest"   // source is not the third address of a /30
-	EchoGateway Packet = "echo"        // ICMP echo request to an address of the device it came by
-	ToGateway   Packet = "to-gateway"  // to an address of the device it came by
+	Established      Packet = "established"        // of a connection that both sides have used
+	Related          Packet = "related"            // brought about by a known connection, such as an ICMP error
+	RelatedToGateway Packet = "related-to-gateway" // related, and to an address of the device it came by
+	Misrouted        Packet = "misrouted"          // the route back to its source leaves by another device
+	NotGuest         Packet = "not-guest"          // source is not the third address of a /30
+	ForeignMAC       Packet = "foreign-mac"        // its Ethernet source is not 02:5a and the IPv4 source
+	Options          Packet = "ip-options"         // its IPv4 header has options
+	NotUnicast       Packet = "not-unicast"        // its Ethernet destination is a group or everybody
+	EchoGateway      Packet = "echo"               // ICMP echo request to an address of the device it came by
+	ToGateway        Packet = "to-gateway"         // to an address of the device it came by
 )
 
-// Reason says in one word why a rule is there; people read it in rule comments
-// and, later, counters go by it.
+// Reason says in one word why a rule is there; people read it in rule comments,
+// and what is dropped is counted by it.
 type Reason string
 
 // The reasons.
@@ -87,6 +92,9 @@ const (
 	Unassigned   Reason = "unassigned"
 	StrayTAP     Reason = "stray-tap"
 	Spoofed      Reason = "spoofed"
+	SpoofedMAC   Reason = "spoofed-mac"
+	WithOptions  Reason = "ip-options"
+	Multicast    Reason = "multicast"
 	NoIPv6       Reason = "no-ipv6"
 	Known        Reason = "established"
 	Peers        Reason = "vm-to-vm"

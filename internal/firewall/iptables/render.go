@@ -147,9 +147,19 @@ func packet(r firewall.Rule) (string, error) {
 	switch r.Packet {
 	case "", firewall.NotGuest: // an address, written with the others
 	case firewall.Established:
-		match = "-m conntrack --ctstate RELATED,ESTABLISHED"
+		match = "-m conntrack --ctstate ESTABLISHED"
+	case firewall.Related:
+		match = "-m conntrack --ctstate RELATED"
+	case firewall.RelatedToGateway:
+		match = "-m conntrack --ctstate RELATED " + toGateway
 	case firewall.Misrouted:
 		match = "-m rpfilter --invert"
+	case firewall.ForeignMAC:
+		match = "-m bpf --bytecode " + foreignMAC()
+	case firewall.Options:
+		match = `-m u32 ! --u32 "0x0>>0x18&0xf=0x5"` // RFC 791: a header without options has 5 words
+	case firewall.NotUnicast:
+		match = "-m pkttype ! --pkt-type unicast"
 	case firewall.EchoGateway:
 		match = "-m icmp --icmp-type 8 " + toGateway // RFC 792: 8 is echo request
 	case firewall.ToGateway:
@@ -158,6 +168,15 @@ func packet(r firewall.Rule) (string, error) {
 		return "", fmt.Errorf("iptables has no match for %q", r.Packet)
 	}
 	return strings.Join(nonEmpty([]string{port, match}), " "), nil
+}
+
+// foreignMAC is a program of the classic packet filter (bpf, linux/filter.h) that
+// matches when the Ethernet source is not 02:5a and the IPv4 source. Each
+// instruction is its code, how far to jump if so and if not, and a value.
+func foreignMAC() string {
+	const linkHeader = 0xffe00000 // SKF_LL_OFF: what is before the IP header
+	return fmt.Sprintf(`"8,32 0 0 %d,7 0 0 0,32 0 0 12,29 0 3 0,40 0 0 %d,21 0 1 %d,6 0 0 0,6 0 0 65535"`,
+		uint32(linkHeader+8), uint32(linkHeader+6), 0x025a)
 }
 
 func target(v firewall.Verdict) (string, error) {

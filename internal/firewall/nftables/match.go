@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ func masked(mask []byte) expr.Any {
 // family compares the IP version. The matches on addresses read the header of
 // IPv4 and mean nothing on another.
 func (b *builder) family(r firewall.Rule) error {
-	onlyIPv4 := r.Packet == firewall.NotGuest || r.Packet == firewall.EchoGateway
+	onlyIPv4 := slices.Contains([]firewall.Packet{firewall.NotGuest, firewall.EchoGateway, firewall.ForeignMAC, firewall.Options}, r.Packet)
 	for _, p := range []netip.Prefix{r.Source, r.Dest} {
 		if p.IsValid() && !p.Addr().Is4() {
 			return fmt.Errorf("address %q is not IPv4", p)
@@ -104,8 +105,17 @@ func (b *builder) packet(p firewall.Packet) error {
 		host, mask := firewall.GuestHost()
 		b.match(fmt.Sprintf("ip saddr & %s != %s", mask, host), load4(sourceOffset), masked(mask.AsSlice()), notEqual(host.AsSlice()))
 	case firewall.Established:
-		b.match("ct state established,related", &expr.Ct{Key: expr.CtKeySTATE, Register: unix.NFT_REG_1},
-			masked(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)), notEqual(make([]byte, 4)))
+		b.state("established", expr.CtStateBitESTABLISHED)
+	case firewall.Related:
+		b.state("related", expr.CtStateBitRELATED)
+	case firewall.RelatedToGateway:
+		b.state("related", expr.CtStateBitRELATED)
+		b.toGateway()
+	case firewall.Options:
+		b.match("ip hdrlength != 5", // words; RFC 791
+			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseNetworkHeader, Len: 1}, masked([]byte{0x0f}), notEqual([]byte{5}))
+	case firewall.NotUnicast:
+		b.match("meta pkttype != unicast", &expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: unix.NFT_REG_1}, notEqual([]byte{unix.PACKET_HOST}))
 	case firewall.Misrouted:
 		// The route back to the source, if it leads to the device the packet came by.
 		b.match("fib saddr . iif oif missing",
@@ -121,6 +131,12 @@ func (b *builder) packet(p firewall.Packet) error {
 		return fmt.Errorf("nftables has no match for %q", p)
 	}
 	return nil
+}
+
+// state compares the state of the packet's connection.
+func (b *builder) state(name string, bit uint32) {
+	b.match("ct state "+name, &expr.Ct{Key: expr.CtKeySTATE, Register: unix.NFT_REG_1},
+		masked(binary.NativeEndian.AppendUint32(nil, bit)), notEqual(make([]byte, 4)))
 }
 
 // toGateway compares with the addresses of the device that the packet came by.
