@@ -13,10 +13,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"zwrm/internal/doctor"
 	"zwrm/internal/event"
+	"zwrm/internal/firewall"
 	"zwrm/internal/image"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
+	"zwrm/internal/verdict"
 	"zwrm/internal/wire"
 )
 
@@ -55,6 +58,13 @@ type Network interface {
 	Status(ctx context.Context) (wire.NetworkStatus, error)
 	Check(ctx context.Context) ([]wire.Difference, error)
 	Repair(ctx context.Context) ([]wire.Difference, error) // returns what was mended
+	Explain(ctx context.Context, q verdict.Question) (verdict.Answer, error)
+	Doctor(ctx context.Context) ([]doctor.Finding, error) // problems first
+}
+
+// Tracer sends a packet and finds out what the kernel does with it.
+type Tracer interface {
+	Trace(ctx context.Context, packet firewall.Flow) (verdict.Traced, error)
 }
 
 // Events tells what happens, as it happens. The channel is closed when ctx ends.
@@ -69,6 +79,7 @@ type Deps struct {
 	Images       Images
 	ImageRemover ImageRemover
 	Network      Network
+	Tracer       Tracer // nil: traces are not available
 	Events       Events
 	Metrics      http.Handler // answers /metrics
 
@@ -114,6 +125,7 @@ func (s service) register(api huma.API) {
 	s.registerAttachments(api)
 	s.registerImages(api)
 	s.registerNetwork(api)
+	s.registerExplain(api)
 	s.registerEvents(api)
 }
 

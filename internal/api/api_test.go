@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,7 +13,10 @@ import (
 
 	"zwrm/internal/api"
 	"zwrm/internal/api/apitest"
+	"zwrm/internal/doctor"
 	"zwrm/internal/model"
+	"zwrm/internal/verdict"
+	"zwrm/internal/wire"
 )
 
 // TestAnswers sends the requests of each file of testdata/answers to one host and
@@ -27,6 +32,12 @@ func TestAnswers(t *testing.T) {
 		"network": func(h *apitest.Host) {
 			h.Drift(drift())
 		},
+		"explain": twoApps,
+		"doctor": func(h *apitest.Host) {
+			h.Ail(doctor.Finding{Subject: "net.ipv4.ip_forward = 0", Severity: doctor.Problem, What: "stops all", Mend: "sysctl -w net.ipv4.ip_forward=1"})
+			h.Ail(doctor.Finding{Subject: "KVM", Severity: doctor.Warning, What: "does not work here", Mend: "switch it on"})
+		},
+		"well":     nil,
 		"not-json": nil,
 		"refused":  nil,
 	}
@@ -59,6 +70,44 @@ func TestAnswers(t *testing.T) {
 			}
 			golden(t, file, []byte(strings.ReplaceAll(out.String(), "\n\n\n", "\n\n")))
 		})
+	}
+}
+
+// twoApps gives the host two VMs of the app web and one of db.
+func twoApps(h *apitest.Host) {
+	for _, app := range []struct {
+		name  model.Name
+		scale int
+	}{{"web", 2}, {"db", 1}} {
+		if _, err := h.Deploy(context.Background(), app.name, model.Spec{Image: "debian", Scale: app.scale}); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// TestTrace: without a tracer there is no trace, and with one the answer says whether
+// the kernel did what the rules say.
+func TestTrace(t *testing.T) {
+	host := newHost(t)
+	twoApps(host)
+	deps := host.Deps()
+	deps.Tracer = nil
+	const ask = `POST /v1/network/explain {"source":"web-0","destination":"db-0","port":80}`
+	status, _, body := do(t, api.New(deps), ask)
+	if status != http.StatusConflict || !strings.Contains(body, "trace is not available") {
+		t.Errorf("without a tracer: %d %s", status, body)
+	}
+	for traced, agrees := range map[verdict.Verdict]bool{verdict.Drop: true, verdict.Pass: false} {
+		host.Stray(verdict.Traced{Verdict: traced, Rule: "accept", Table: "ip filter", Chain: "FORWARD"})
+		status, _, body := do(t, newAPI(host), ask)
+		var answer wire.Explanation
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || status != http.StatusOK || answer.Trace == nil {
+			t.Fatalf("%s: %d %s", traced, status, body)
+		}
+		want := wire.Trace{Verdict: string(traced), Rule: "accept", Table: "ip filter", Chain: "FORWARD", Agrees: agrees}
+		if answer.Verdict != "drop" || *answer.Trace != want {
+			t.Errorf("%s: %+v, trace %+v", traced, answer, *answer.Trace)
+		}
 	}
 }
 
@@ -103,6 +152,10 @@ func TestErrorMapping(t *testing.T) {
 		{"Status", "GET /v1/network"},
 		{"Check", "GET /v1/network/check"},
 		{"Repair", "POST /v1/network/repair"},
+		{"Explain", "GET /v1/network/explain?source=web-0&destination=internet"},
+		{"Explain", `POST /v1/network/explain {"source":"web-0","destination":"internet"}`},
+		{"Trace", `POST /v1/network/explain {"source":"web-0","destination":"internet"}`},
+		{"Doctor", "GET /v1/doctor"},
 	}
 	for _, request := range requests {
 		for _, kind := range kinds {

@@ -1,8 +1,13 @@
 package api
 
 import (
+	"net/netip"
+
+	"zwrm/internal/doctor"
+	"zwrm/internal/firewall"
 	"zwrm/internal/image"
 	"zwrm/internal/model"
+	"zwrm/internal/verdict"
 	"zwrm/internal/wire"
 )
 
@@ -56,4 +61,36 @@ func wireImage(img image.Image) wire.Image {
 		Args:      img.Args,
 		CreatedAt: img.CreatedAt.UTC(),
 	}
+}
+
+func wireExplanation(a verdict.Answer) wire.Explanation {
+	out := wire.Explanation{
+		Verdict:     string(a.Verdict),
+		Reason:      string(a.Reason),
+		Why:         a.Why,
+		Note:        a.Note,
+		Source:      address(a.Flow.Source),
+		Destination: address(a.Flow.Dest),
+		In:          a.Flow.From.Name,
+		Out:         a.Flow.To.Name,
+		Masqueraded: a.Masqueraded,
+	}
+	if a.Rule != (firewall.Rule{}) {
+		out.Rule = a.Rule.String()
+	}
+	if a.Flow.Service != (model.Service{}) {
+		out.Service = a.Flow.Service.String()
+	}
+	return out
+}
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func wireFinding(f doctor.Finding) wire.Finding {
+	return wire.Finding{Subject: f.Subject, Severity: string(f.Severity), What: f.What, Mend: f.Mend}
 }

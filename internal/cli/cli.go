@@ -15,7 +15,7 @@ import (
 // The exit statuses. Scripts rely on them.
 const (
 	exitDone        = 0
-	exitFailed      = 1 // refused or failed; the reason is on stderr
+	exitFailed      = 1 // refused or failed, the reason is on stderr; or the doctor found a problem
 	exitUsage       = 2 // the command line is wrong
 	exitUnreachable = 3 // no zwrmd answers
 	exitDrift       = 4 // network check found differences
@@ -96,7 +96,7 @@ network of its own. zwrm asks zwrmd, the daemon, to do it.`,
 	root.AddCommand(
 		s.deployCommand(), s.scaleCommand(), s.destroyCommand(), s.appsCommand(),
 		s.psCommand(), s.logsCommand(), s.restartCommand(), s.attachCommand(), s.detachCommand(),
-		s.imageCommand(), s.networkCommand(), s.versionCommand(),
+		s.imageCommand(), s.networkCommand(), s.doctorCommand(), s.versionCommand(),
 	)
 	root.SetHelpCommand(helpCommand(root))
 	return root

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ func (s *session) networkCommand() *cobra.Command {
 		GroupID: groupNetwork,
 	}
 	branch(cmd)
-	cmd.AddCommand(s.networkStatusCommand(), s.networkCheckCommand(), s.networkRepairCommand())
+	cmd.AddCommand(s.networkStatusCommand(), s.networkCheckCommand(), s.networkRepairCommand(), s.networkExplainCommand())
 	return cmd
 }
 
@@ -45,8 +46,11 @@ func describeNetwork(w io.Writer, status wire.NetworkStatus) {
 	if last := status.LastRepair; last != nil {
 		repair = fmt.Sprintf("%s, %s", moment(last.At), count(len(last.Differences), "difference"))
 	}
-	table(w, nil, [][]string{
-		{"firewall:", status.Firewall},
+	rows := [][]string{{"firewall:", fmt.Sprintf("%s, by %s", status.Firewall, status.Dataplane)}}
+	for _, loss := range status.Losses {
+		rows = append(rows, []string{"not protected:", loss})
+	}
+	rows = append(rows, [][]string{
 		{"subnet:", status.Subnet},
 		{"capacity:", count(status.Capacity, "VM")},
 		{"used:", count(status.Used, "VM")},
@@ -57,7 +61,23 @@ func describeNetwork(w io.Writer, status wire.NetworkStatus) {
 		{"VMM:", status.Driver},
 		{"drift:", count(status.Drift, "difference") + " mended since zwrmd started"},
 		{"last repair:", repair},
-	})
+		{"dropped:", dropped(status.Drops)},
+	}...)
+	table(w, nil, rows)
+}
+
+// dropped lists the reasons for which packets were dropped, with how many.
+func dropped(drops []wire.Drop) string {
+	var words []string
+	for _, d := range drops {
+		if d.Packets > 0 {
+			words = append(words, fmt.Sprintf("%s %d", d.Reason, d.Packets))
+		}
+	}
+	if len(words) == 0 {
+		return "no packet"
+	}
+	return strings.Join(words, ", ")
 }
 
 func (s *session) networkCheckCommand() *cobra.Command {

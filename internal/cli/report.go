@@ -21,9 +21,12 @@ const (
 	codeInterrupted = "interrupted"
 )
 
-// errDrift ends a command that found the network not as it should be. The answer
-// says how, so there is nothing more to say on stderr.
-var errDrift = errors.New("the network is not as it should be")
+// errDrift and errProblems end a command that found something not as it should be.
+// The answer says what, so there is nothing more to say on stderr.
+var (
+	errDrift    = errors.New("the network is not as it should be")
+	errProblems = errors.New("something on the host stands in the way")
+)
 
 // usageError says that the command line is wrong.
 type usageError struct{ err error }
@@ -58,8 +61,11 @@ type failure struct {
 
 // report shows an error and returns the exit status that belongs to it.
 func (s *session) report(cmd *cobra.Command, err error, asJSON bool) int {
-	if errors.Is(err, errDrift) {
+	switch {
+	case errors.Is(err, errDrift):
 		return exitDrift
+	case errors.Is(err, errProblems):
+		return exitFailed
 	}
 	f, status := explain(cmd, err)
 	if asJSON {

@@ -79,6 +79,20 @@ func TestRequests(t *testing.T) {
 		{"network", func(c *Client) error { _, err := c.NetworkStatus(ctx); return err }, `GET /v1/network`},
 		{"check", func(c *Client) error { _, err := c.CheckNetwork(ctx); return err }, `GET /v1/network/check`},
 		{"repair", func(c *Client) error { _, err := c.RepairNetwork(ctx); return err }, `POST /v1/network/repair`},
+		{"explain a ping", func(c *Client) error {
+			_, err := c.Explain(ctx, wire.Explain{Source: "a&b", Destination: "host"})
+			return err
+		},
+			`GET /v1/network/explain?destination=host&source=a%26b`},
+		{"explain a port", func(c *Client) error {
+			_, err := c.Explain(ctx, wire.Explain{Source: "a", Destination: "2001:db8::1", Port: 53, Protocol: "udp"})
+			return err
+		}, `GET /v1/network/explain?destination=2001%3Adb8%3A%3A1&port=53&protocol=udp&source=a`},
+		{"trace", func(c *Client) error {
+			_, err := c.Trace(ctx, wire.Explain{Source: "a", Destination: "b", Port: 80})
+			return err
+		}, `POST /v1/network/explain {"source":"a","destination":"b","port":80}`},
+		{"doctor", func(c *Client) error { _, err := c.Doctor(ctx); return err }, `GET /v1/doctor`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

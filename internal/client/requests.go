@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"zwrm/internal/wire"
@@ -110,6 +111,28 @@ func (c *Client) CheckNetwork(ctx context.Context) (wire.Check, error) {
 // RepairNetwork mends what differs and returns it.
 func (c *Client) RepairNetwork(ctx context.Context) (wire.Repair, error) {
 	return ask[wire.Repair](ctx, c, http.MethodPost, "/v1/network/repair", nil)
+}
+
+// Explain says what becomes of a new connection, and why. Nothing is sent.
+func (c *Client) Explain(ctx context.Context, ends wire.Explain) (wire.Explanation, error) {
+	query := url.Values{"source": {ends.Source}, "destination": {ends.Destination}}
+	if ends.Port != 0 {
+		query.Set("port", strconv.Itoa(ends.Port))
+	}
+	if ends.Protocol != "" {
+		query.Set("protocol", ends.Protocol)
+	}
+	return ask[wire.Explanation](ctx, c, http.MethodGet, "/v1/network/explain?"+query.Encode(), nil)
+}
+
+// Trace is Explain that also has one packet sent, to see what the kernel does.
+func (c *Client) Trace(ctx context.Context, ends wire.Explain) (wire.Explanation, error) {
+	return ask[wire.Explanation](ctx, c, http.MethodPost, "/v1/network/explain", ends)
+}
+
+// Doctor returns what on the host stands in the way, problems first.
+func (c *Client) Doctor(ctx context.Context) ([]wire.Finding, error) {
+	return ask[[]wire.Finding](ctx, c, http.MethodGet, "/v1/doctor", nil)
 }
 
 // ask sends a request and returns what it answers.

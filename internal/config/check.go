@@ -92,16 +92,9 @@ func (l *loader) network() Network {
 
 func (l *loader) firewall() Dataplane {
 	firewall := Dataplane(l.raw.Network.Firewall)
-	problem := Problem{Key: "network.firewall", Value: quote(string(firewall)), Mend: `use "iptables"`}
-	switch firewall {
-	case Iptables:
-		return firewall
-	case Nftables:
-		problem.What = "this version cannot keep its rules with nftables yet"
-	default:
-		problem.What = "unknown firewall"
+	if firewall != Iptables && firewall != Nftables {
+		l.report(Problem{Key: "network.firewall", Value: quote(string(firewall)), What: "unknown firewall", Mend: `use "iptables" or "nftables"`})
 	}
-	l.report(problem)
 	return firewall
 }
 

@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 func TestWrongAddresses(t *testing.T) {
 	const form = `not an IPv4 network; use the form ADDRESS/LENGTH, as in "172.16.0.0/16"`
@@ -100,14 +103,22 @@ func TestWrongInterfaces(t *testing.T) {
 
 func TestWrongChoices(t *testing.T) {
 	testProblems(t, []problemCase{
-		{name: "nftables", text: `network.firewall = "nftables"`, want: []string{`network.firewall = "nftables": this version cannot keep its rules with nftables yet; use "iptables"`}},
-		{name: "firewall", text: `network.firewall = "ufw"`, want: []string{`network.firewall = "ufw": unknown firewall; use "iptables"`}},
+		{name: "firewall", text: `network.firewall = "ufw"`, want: []string{`network.firewall = "ufw": unknown firewall; use "iptables" or "nftables"`}},
 		{name: "on_shutdown", text: `network.on_shutdown = "Keep"`, want: []string{`network.on_shutdown = "Keep": unknown way to stop; use "clean" or "keep"`}},
 		{name: "firecracker", text: `vmm.driver = "firecracker"`, want: []string{`vmm.driver = "firecracker": this version does not have this driver yet; use "auto" or "qemu"`}},
 		{name: "cloud-hypervisor", text: `vmm.driver = "cloud-hypervisor"`, want: []string{`vmm.driver = "cloud-hypervisor": this version does not have this driver yet; use "auto" or "qemu"`}},
 		{name: "vmm", text: `vmm.driver = ""`, want: []string{`vmm.driver = "": unknown driver; use "auto" or "qemu"`}},
 		{name: "database", text: `database.driver = "postgres"`, want: []string{`database.driver = "postgres": unknown driver; use "sqlite"`}},
 	})
+}
+
+func TestDataplanes(t *testing.T) {
+	for _, want := range []Dataplane{Iptables, Nftables} {
+		c, err := Parse(fmt.Sprintf("network.firewall = %q", want), nil)
+		if err != nil || c.Network.Firewall != want {
+			t.Errorf("firewall %q, %v; want %q", c.Network.Firewall, err, want)
+		}
+	}
 }
 
 func TestWrongNumbersAndPaths(t *testing.T) {

@@ -16,7 +16,7 @@ type Shutdown string
 // The values of [network] firewall and on_shutdown.
 const (
 	Iptables Dataplane = "iptables"
-	Nftables Dataplane = "nftables" // refused: this version cannot do it yet
+	Nftables Dataplane = "nftables"
 
 	ShutdownClean Shutdown = "clean" // rules and chains removed, VMs cut off
 	ShutdownKeep  Shutdown = "keep"  // everything left as it is

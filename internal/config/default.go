@@ -44,7 +44,8 @@ subnet = "172.16.0.0/16"
 # default route.
 external_interface = ""
 
-# What keeps the rules: "iptables".
+# What keeps the rules: "iptables", or "nftables", whose rules nobody can flush
+# while zwrmd runs, and which takes no longer however many apps there are.
 firewall = "iptables"
 
 # What a stop of zwrmd leaves. "clean": no rules; VMs run on, cut off until the

@@ -14,7 +14,6 @@ import (
 	"zwrm/internal/api"
 	"zwrm/internal/config"
 	"zwrm/internal/event"
-	"zwrm/internal/firewall/iptables"
 	"zwrm/internal/fleet"
 	"zwrm/internal/host"
 	"zwrm/internal/image"
@@ -24,9 +23,6 @@ import (
 	"zwrm/internal/store"
 	"zwrm/internal/vmm/qemu"
 )
-
-// repairEvery is the time between two full comparisons of kernel and plan.
-const repairEvery = 30 * time.Second
 
 // stopWithin bounds the shutdown of the network.
 const stopWithin = 30 * time.Second
@@ -43,18 +39,19 @@ type Daemon struct {
 	log        *slog.Logger
 	store      *store.Store
 	kernel     *host.Kernel
-	dataplane  *iptables.Dataplane
+	dataplane  *dataplane
 	images     *image.Store
 	uplink     plan.Uplink
 	events     *event.Log
 	reconciler *reconcile.Reconciler
 	driver     *qemu.Driver
+	suspicion  chan struct{} // rules may have been changed by somebody else
 }
 
 // Open locks the database and checks the configuration against the host. It
 // changes nothing in the kernel. Problems of the host are a *config.Errors.
 func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, log: log, events: &event.Log{}, images: image.New(cfg.Images.Dir)}
+	d := &Daemon{cfg: cfg, log: log, events: &event.Log{}, images: image.New(cfg.Images.Dir), suspicion: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -82,6 +79,9 @@ func (d *Daemon) Close() error {
 	var errs []error
 	if d.store != nil {
 		errs = append(errs, d.store.Close())
+	}
+	if d.dataplane != nil {
+		errs = append(errs, d.dataplane.Close())
 	}
 	if d.kernel != nil {
 		errs = append(errs, d.kernel.Close())
@@ -116,7 +116,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// still has all it works with.
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	background := start(life, stop, []task{{"fleet", fleet.Run}, {"repair", network{d, fleet}.repair}})
+	background := start(life, stop, []task{{"fleet", fleet.Run}, {"watch", d.watch}, {"repair", network{d, fleet}.repair}})
 	requests := start(serving, stop, servers)
 	d.notify(systemd.SdNotifyReady)
 	err = requests.Wait()
@@ -156,23 +156,6 @@ func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) error {
 	}
 	d.log.Info("network stands", "uplink", d.uplink.Name, "subnet", d.cfg.Network.Layout.Subnet(), "changes", len(findings))
 	return nil
-}
-
-// repair compares kernel and plan from time to time, since somebody else may
-// have changed what we made.
-func (n network) repair(ctx context.Context) error {
-	ticker := time.NewTicker(repairEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-		if _, err := n.Repair(ctx); err != nil && ctx.Err() == nil {
-			n.daemon.log.Error("network not mended", "error", err)
-		}
-	}
 }
 
 // shutdown leaves of the network what the configuration says. It runs although

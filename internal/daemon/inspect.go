@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 
 	"zwrm/internal/config"
-	"zwrm/internal/firewall/iptables"
 	"zwrm/internal/host"
 	"zwrm/internal/plan"
 	"zwrm/internal/preflight"
@@ -25,7 +25,7 @@ func (d *Daemon) inspect(ctx context.Context) (plan.Uplink, error) {
 	}
 	if facts.Root { // others would only be told the same again
 		facts.TUN = openTUN()
-		d.dataplane, facts.Firewall = iptables.Open(ctx)
+		d.dataplane, facts.Firewall = openDataplane(ctx, d.cfg.Network.Firewall, d.log)
 	}
 	if facts.Links, err = d.kernel.Links(ctx); err != nil {
 		return plan.Uplink{}, fmt.Errorf("look at the host: %w", err)
@@ -77,7 +77,7 @@ func openTUN() error {
 // changing anything or minding a zwrmd that runs already. Problems of the host
 // are a *config.Errors.
 func Check(ctx context.Context, cfg config.Config) error {
-	d := &Daemon{cfg: cfg}
+	d := &Daemon{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	_, err := d.inspect(ctx)
 	return errors.Join(err, d.Close())
 }

@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"context"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -10,6 +12,9 @@ import (
 	"zwrm/internal/fleet"
 	"zwrm/internal/model"
 )
+
+// readWithin bounds the reading of counters from the kernel.
+const readWithin = 5 * time.Second
 
 // metrics returns the handler of /metrics. Figures are read when they are asked
 // for, so none can be out of step with the state.
@@ -23,6 +28,8 @@ func metrics(d *Daemon, f *fleet.Fleet) http.Handler {
 			vms:   prometheus.NewDesc("zwrm_vms", "VMs and attachments by state.", []string{"state"}, nil),
 			slots: prometheus.NewDesc("zwrm_slots", "Blocks of the subnet: used, free, or quarantined before reuse.", []string{"state"}, nil),
 			drift: prometheus.NewDesc("zwrm_network_drift_total", "Differences between kernel and plan that were mended.", nil, nil),
+			drops: prometheus.NewDesc("zwrm_network_dropped_packets_total", "Packets that the rules and the kernel dropped, by reason.", []string{"reason"}, nil),
+			bytes: prometheus.NewDesc("zwrm_network_dropped_bytes_total", "Bytes that the rules dropped, by reason.", []string{"reason"}, nil),
 		},
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
@@ -32,11 +39,12 @@ type collector struct {
 	daemon            *Daemon
 	fleet             *fleet.Fleet
 	vms, slots, drift *prometheus.Desc
+	drops, bytes      *prometheus.Desc
 }
 
 // Describe sends the description of every metric.
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{c.vms, c.slots, c.drift} {
+	for _, desc := range []*prometheus.Desc{c.vms, c.slots, c.drift, c.drops, c.bytes} {
 		descs <- desc
 	}
 }
@@ -52,6 +60,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.slots, resting, "quarantined")
 	drift, _ := c.daemon.reconciler.Drift()
 	out <- prometheus.MustNewConstMetric(c.drift, prometheus.CounterValue, float64(drift))
+	c.collectDrops(out)
 	states, err := c.fleet.States()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(c.vms, err)
@@ -59,5 +68,19 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, state := range []model.State{model.Pending, model.Starting, model.Running, model.Stopping, model.Failed} {
 		gauge(c.vms, states[state], string(state))
+	}
+}
+
+func (c *collector) collectDrops(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), readWithin)
+	defer cancel()
+	drops, err := c.daemon.drops(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(c.drops, err)
+		return
+	}
+	for reason, count := range drops {
+		out <- prometheus.MustNewConstMetric(c.drops, prometheus.CounterValue, float64(count.Packets), string(reason))
+		out <- prometheus.MustNewConstMetric(c.bytes, prometheus.CounterValue, float64(count.Bytes), string(reason))
 	}
 }

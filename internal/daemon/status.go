@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"zwrm/internal/api"
 	"zwrm/internal/firewall"
@@ -28,12 +30,18 @@ type network struct {
 }
 
 // Status returns the state of the network.
-func (n network) Status(context.Context) (wire.NetworkStatus, error) {
+func (n network) Status(ctx context.Context) (wire.NetworkStatus, error) {
+	drops, err := n.daemon.drops(ctx)
+	if err != nil {
+		return wire.NetworkStatus{}, err
+	}
 	cfg := n.daemon.cfg.Network
 	used, _, resting := n.fleet.Slots()
 	drift, last := n.daemon.reconciler.Drift()
 	status := wire.NetworkStatus{
 		Firewall:          string(cfg.Firewall),
+		Dataplane:         n.daemon.dataplane.Version(),
+		Losses:            append([]string{}, n.daemon.dataplane.losses...), // never null
 		Subnet:            cfg.Layout.Subnet().String(),
 		Capacity:          cfg.Layout.Capacity(),
 		Used:              used,
@@ -44,6 +52,7 @@ func (n network) Status(context.Context) (wire.NetworkStatus, error) {
 		Driver:            n.daemon.driver.Name() + " (" + string(n.daemon.driver.Accel()) + ")",
 		Drift:             drift,
 		LastRepair:        repair(last),
+		Drops:             dropped(drops),
 	}
 	if bridge := plan.Base(cfg, n.daemon.uplink).Bridge; bridge != nil {
 		status.Bridge = &wire.Bridge{Name: bridge.Name, Address: bridge.Address.String()}
@@ -63,6 +72,38 @@ func (n network) Repair(ctx context.Context) ([]wire.Difference, error) {
 	// From here on it is done to its end: no VM is left with half a restart.
 	reconnected := n.fleet.Reconnect(context.WithoutCancel(ctx), n.daemon.reconciler.Rebuilt())
 	return differences(findings), errors.Join(err, reconnected)
+}
+
+// The reasons of what the kernel refuses before it asks a rule.
+const (
+	malformed  firewall.Reason = "malformed"
+	fragmented firewall.Reason = "fragments"
+	ipv6Off    firewall.Reason = "ipv6-off"
+)
+
+// drops returns what was dropped, by our rules and by the kernel itself.
+func (d *Daemon) drops(ctx context.Context) (firewall.Drops, error) {
+	drops, err := d.dataplane.Drops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refused, err := d.kernel.Refused()
+	if err != nil {
+		return nil, err
+	}
+	drops.Add(malformed, firewall.Count{Packets: refused.Malformed})
+	drops.Add(fragmented, firewall.Count{Packets: refused.Fragments})
+	drops.Add(ipv6Off, firewall.Count{Packets: refused.IPv6})
+	return drops, nil
+}
+
+// dropped returns the reasons in the order of the alphabet.
+func dropped(drops firewall.Drops) []wire.Drop {
+	out := make([]wire.Drop, 0, len(drops))
+	for _, reason := range slices.Sorted(maps.Keys(drops)) {
+		out = append(out, wire.Drop{Reason: string(reason), Packets: drops[reason].Packets, Bytes: drops[reason].Bytes})
+	}
+	return out
 }
 
 func repair(last *reconcile.Repair) *wire.Repair {

@@ -79,7 +79,7 @@ func forward(p Policy) []Rule {
 	} else {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: Drop, Reason: NoPrivate})
 	}
-	rules = append(rules, Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Related, Verdict: Accept, Reason: Known})
+	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: Devices{Name: p.External}, To: vms, Packet: Related, Verdict: Accept, Reason: Known})
 	// An address of the subnet that no TAP has would leave by the default route.
 	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned})
 	for _, denied := range p.EgressDeny {

@@ -26,6 +26,7 @@ type device struct {
 	queueLength uint32 // packets
 	persistent  bool
 	multiQueue  bool
+	carrier     bool // something is at the other end
 	linkLocal   bool // would make itself an IPv6 address
 	ipv6        bool // has IPv6
 	stp         bool // of a bridge: the spanning tree protocol runs
@@ -39,6 +40,7 @@ func (d *device) parse(payload []byte, settings []Setting) {
 	}
 	d.Index = int(netlink.Uint32(payload, 4))
 	d.Up = netlink.Uint32(payload, 8)&unix.IFF_UP != 0
+	d.carrier = netlink.Uint32(payload, 8)&unix.IFF_LOWER_UP != 0
 	var spec []byte
 	for attribute, value := range netlink.Attributes(payload[unix.SizeofIfInfomsg:]) {
 		switch attribute {

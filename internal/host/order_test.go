@@ -95,7 +95,7 @@ func TestMaker(t *testing.T) {
 func TestKilledWhileMaking(t *testing.T) {
 	kernel, _ := open(t)
 	for run := range 10 {
-		makeAndKill(t, run+1)
+		killAfter(t, "TestMaker", makerEnv, run+1)
 		links, err := kernel.Links(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -123,11 +123,12 @@ func TestKilledWhileMaking(t *testing.T) {
 	}
 }
 
-// makeAndKill kills a maker of TAPs somewhere behind the given number of them.
-func makeAndKill(t *testing.T, made int) {
+// killAfter runs a test in a process of its own, which an environment variable tells
+// it, and kills that somewhere behind the given number of things that it made.
+func killAfter(t *testing.T, test, env string, made int) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestMaker$")
-	cmd.Env = append(os.Environ(), makerEnv+"=1")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+test+"$")
+	cmd.Env = append(os.Environ(), env+"=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -29,7 +29,7 @@ type Facts struct {
 func Uplink(network config.Network, facts Facts) (plan.Uplink, *config.Problem) {
 	name := network.ExternalInterface
 	if name == "" {
-		name = defaultDevice(facts.Routes)
+		name = DefaultDevice(facts.Routes)
 		if name == "" {
 			return plan.Uplink{}, &config.Problem{Key: "network.external_interface", What: "is not set, and the host has no default route to take it from",
 				Mend: "set it to the interface that leads to the internet"}
@@ -44,9 +44,9 @@ func Uplink(network config.Network, facts Facts) (plan.Uplink, *config.Problem) 
 		Mend: "ip link shows the names"}
 }
 
-// defaultDevice returns the device of the default route that the kernel prefers:
-// that of the main table with the lowest metric.
-func defaultDevice(routes []host.Route) string {
+// DefaultDevice returns the device of the default route that the kernel prefers:
+// that of the main table with the lowest metric. It is empty if there is none.
+func DefaultDevice(routes []host.Route) string {
 	var best *host.Route
 	for i, route := range routes {
 		if route.Dest.Bits() == 0 && route.Table == mainTable && (best == nil || route.Metric < best.Metric) {

@@ -72,18 +72,30 @@ type AddImage struct {
 
 // NetworkStatus is the state of the host's side of the network.
 type NetworkStatus struct {
-	Firewall          string  `json:"firewall" enum:"iptables,nftables"`
-	Subnet            string  `json:"subnet"`
-	Capacity          int     `json:"capacity" doc:"VMs that the subnet holds"`
-	Used              int     `json:"used" doc:"blocks that VMs have"`
-	Quarantined       int     `json:"quarantined" doc:"blocks that rest before they are reused"`
-	ExternalInterface string  `json:"external_interface"`
-	MTU               int     `json:"mtu" doc:"bytes"`
-	Private           bool    `json:"private" doc:"VMs of one app reach each other"`
-	Bridge            *Bridge `json:"bridge" doc:"null when private networking is off"`
-	Driver            string  `json:"driver" doc:"VMM and accelerator" example:"qemu (kvm)"`
-	Drift             int     `json:"drift" doc:"differences that were mended since zwrmd started"`
-	LastRepair        *Repair `json:"last_repair" doc:"null when nothing was mended since zwrmd started"`
+	Firewall          string   `json:"firewall" enum:"iptables,nftables"`
+	Dataplane         string   `json:"dataplane" doc:"what serves the rules" example:"iptables v1.8.9 (nf_tables)"`
+	Losses            []string `json:"losses" nullable:"false" doc:"what this kernel cannot keep safe"`
+	Subnet            string   `json:"subnet"`
+	Capacity          int      `json:"capacity" doc:"VMs that the subnet holds"`
+	Used              int      `json:"used" doc:"blocks that VMs have"`
+	Quarantined       int      `json:"quarantined" doc:"blocks that rest before they are reused"`
+	ExternalInterface string   `json:"external_interface"`
+	MTU               int      `json:"mtu" doc:"bytes"`
+	Private           bool     `json:"private" doc:"VMs of one app reach each other"`
+	Bridge            *Bridge  `json:"bridge" doc:"null when private networking is off"`
+	Driver            string   `json:"driver" doc:"VMM and accelerator" example:"qemu (kvm)"`
+	Drift             int      `json:"drift" doc:"differences that were mended since zwrmd started"`
+	LastRepair        *Repair  `json:"last_repair" doc:"null when nothing was mended since zwrmd started"`
+	Drops             []Drop   `json:"drops" nullable:"false" doc:"what was dropped, by reason"`
+}
+
+// Drop is what was dropped for one reason: by our rules since zwrmd made them or took
+// them over, or by the kernel itself, of all devices of the host: malformed,
+// fragments, ipv6-off.
+type Drop struct {
+	Reason  string `json:"reason" example:"other-app"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes" doc:"0 of what the kernel dropped, which does not count them"`
 }
 
 // Bridge is the device of private networking.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"zwrm/internal/config"
 	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
 )
@@ -22,13 +23,13 @@ func closedFlows() []flow {
 		{from: "web-0", to: "internet"}, {from: "host", to: "web-0"},
 	} {
 		for _, protocol := range []string{"icmp", "tcp/80", "udp/9000"} {
-			f.protocol, f.private, f.pass, f.seenAs = protocol, "on", true, "-"
+			f.protocol, f.state, f.private, f.pass, f.seenAs = protocol, fresh, "on", true, "-"
 			all = append(all, f)
 		}
 	}
 	return append(all,
-		flow{"web-0", "own-gateway", "icmp", "on", true, "-"},
-		flow{"web-0", "own-gateway", "tcp/8080", "on", true, "-"})
+		flow{from: "web-0", to: "own-gateway", protocol: "icmp", pass: true, seenAs: "-"},
+		flow{from: "web-0", to: "own-gateway", protocol: "tcp/8080", pass: true, seenAs: "-"})
 }
 
 // tryClosed tries the flows, all of which must pass, or none.
@@ -51,9 +52,10 @@ func (w *world) tryClosed(t *testing.T, name string, pass bool) {
 
 // TestUnassigned: a TAP that no app has carries nothing, in no direction, even when
 // no zwrmd lives.
-func TestUnassigned(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, true, nil)
+func TestUnassigned(t *testing.T) { t.Parallel(); onBoth(t, testUnassigned) }
+
+func testUnassigned(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, true, nil)
 	own := regexp.MustCompile(`group (\S+)`).FindStringSubmatch(w.Run(t, "ip", "link", "show", "zvm0"))
 	if own == nil {
 		t.Fatal("zvm0 has no group")
@@ -104,20 +106,30 @@ func (w *world) sendOneWay(t *testing.T, port uint16) {
 	}
 }
 
-// TestStrayTAP: a TAP with a name of ours that is in no group of ours carries
-// nothing. Without the rules it would.
-func TestStrayTAP(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, true, nil)
-	const tap = "zvm9999"
-	w.Run(t, "ip", "tuntap", "add", tap, "mode", "tap", "vnet_hdr")
-	w.Run(t, "ip", "address", "add", "172.16.156.61/30", "dev", tap)
-	w.Run(t, "ip", "link", "set", tap, "up")
+// strayTAP is a TAP that somebody made by hand, with a name like ours.
+const strayTAP = "zvm9999"
+
+// stray adds a machine behind a stray TAP.
+func (w *world) stray(t *testing.T) {
+	t.Helper()
+	w.Run(t, "ip", "tuntap", "add", strayTAP, "mode", "tap", "vnet_hdr")
+	w.Run(t, "ip", "address", "add", "198.18.0.1/30", "dev", strayTAP) // RFC 2544
+	w.Run(t, "ip", "link", "set", strayTAP, "up")
+	w.Outside.Route(t, netip.MustParsePrefix("198.18.0.0/30"), netip.MustParseAddr(zwrmtest.HostAddress))
 	guest := w.Guest(t, wire.VM{
-		Name: "stray", TAP: tap, MAC: "02:5a:ac:10:9c:3e", Prefix: "172.16.156.60/30", Gateway: "172.16.156.61", GuestIP: "172.16.156.62",
+		Name: "stray", TAP: strayTAP, MAC: "02:5a:c6:12:00:02", Prefix: "198.18.0.0/30", Gateway: "198.18.0.1", GuestIP: "198.18.0.2",
 	})
 	w.add(t, "stray", guest.Namespace, guest.VM.GuestIP)
 	w.machines["stray-gateway"] = machine{address: guest.Gateway()}
+}
+
+// TestStrayTAP: a TAP with a name of ours that is in no group of ours carries
+// nothing. Without the rules it would.
+func TestStrayTAP(t *testing.T) { t.Parallel(); onBoth(t, testStrayTAP) }
+
+func testStrayTAP(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, true, nil)
+	w.stray(t)
 	all := []flow{
 		{from: "stray", to: "web-0"}, {from: "web-0", to: "stray"}, {from: "stray", to: "internet"},
 		{from: "internet", to: "stray"}, {from: "stray", to: "own-gateway"}, {from: "stray", to: "lan"},
@@ -148,9 +160,10 @@ func TestStrayTAP(t *testing.T) {
 
 // TestDetached: after detach nothing of the machine gets out or in, its connections
 // are forgotten, and nothing is left of its TAP.
-func TestDetached(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, true, nil)
+func TestDetached(t *testing.T) { t.Parallel(); onBoth(t, testDetached) }
+
+func testDetached(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, true, nil)
 	web, internet := w.machines["web-0"], w.machines["internet"]
 	outside := netip.MustParseAddr(zwrmtest.OutsideAddress)
 	conn := listenUDP(t, web.Namespace, netip.AddrPortFrom(web.address, 4000))
@@ -190,9 +203,10 @@ func TestDetached(t *testing.T) {
 
 // TestRelated: what a connection of a guest brings about comes back to it, here the
 // news that nobody listens. The same news unasked does not.
-func TestRelated(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, false, nil)
+func TestRelated(t *testing.T) { t.Parallel(); onBoth(t, testRelated) }
+
+func testRelated(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, false, nil)
 	web := w.machines["web-0"]
 	outside := netip.MustParseAddr(zwrmtest.OutsideAddress)
 	const unreachable, port = 3, 3
@@ -231,9 +245,10 @@ func (w *world) expectNews(t *testing.T, m machine, icmpType uint16) int {
 
 // TestEstablished: a connection that the guest began goes on in both directions,
 // and its end point cannot be used for another one from outside.
-func TestEstablished(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, false, nil)
+func TestEstablished(t *testing.T) { t.Parallel(); onBoth(t, testEstablished) }
+
+func testEstablished(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, false, nil)
 	web := w.machines["web-0"]
 	outside := netip.MustParseAddr(zwrmtest.OutsideAddress)
 	conn := listenUDP(t, web.Namespace, netip.AddrPortFrom(web.address, 4000))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"zwrm/internal/config"
 	"zwrm/internal/ipam"
 	"zwrm/test/zwrmtest"
 )
@@ -21,9 +22,10 @@ const (
 
 // TestIPv6: a host that routes IPv6 routes none from or to a guest, even if
 // somebody gave the guest's TAP IPv6 and an address. Without the rules it would.
-func TestIPv6(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, true, nil)
+func TestIPv6(t *testing.T) { t.Parallel(); onBoth(t, testIPv6) }
+
+func testIPv6(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, true, nil)
 	guest := w.guest(t, "web-2")
 	if got := w.Sysctl(t, "net/ipv6/conf/"+guest.VM.TAP+"/disable_ipv6"); got != "1" {
 		t.Errorf("disable_ipv6 of the TAP is %s, want 1", got)
@@ -82,9 +84,10 @@ func arrives(frames <-chan []byte, port uint16) bool {
 
 // TestNoIPv6: a host with IPv6 says nothing in it to a guest: no router
 // advertisement, no neighbour solicitation, no multicast listener report.
-func TestNoIPv6(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, true, nil)
+func TestNoIPv6(t *testing.T) { t.Parallel(); onBoth(t, testNoIPv6) }
+
+func testNoIPv6(t *testing.T, dataplane config.Dataplane) {
+	w := newWorld(t, dataplane, true, nil)
 	w.Set(t, "net/ipv6/conf/all/forwarding", "1")
 	guest := w.guest(t, "web-2")
 	frames := guest.Capture()

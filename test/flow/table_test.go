@@ -5,19 +5,48 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"zwrm/internal/firewall"
 )
 
 // flow is one line of the table and one of its protocols.
 type flow struct {
 	from, to string
 	protocol string // "icmp", or as in "tcp/80"
+	state    state
 	private  string // "on", "off" or "either"
+	phase    phase
 	pass     bool
-	seenAs   string // "own", an address, or "-" for what no target can tell
+	by       firewall.Reason // "-": no rule of ours decides
+	seenAs   string          // "own", an address, or "-" for what no target can tell
 }
 
+// state is that of the connection to which the packet belongs.
+type state string
+
+const (
+	fresh       state = "new"
+	established state = "established"
+	related     state = "related"
+)
+
+// phase is what zwrmd does meanwhile.
+type phase string
+
+const (
+	running    phase = "running"
+	killed     phase = "killed"
+	restarted  phase = "restarted"
+	unassigned phase = "unassigned"
+	stopped    phase = "stopped"
+)
+
 func (f flow) String() string {
-	return fmt.Sprintf("%s to %s %s", f.from, f.to, strings.ReplaceAll(f.protocol, "/", ":"))
+	name := fmt.Sprintf("%s to %s %s", f.from, f.to, strings.ReplaceAll(f.protocol, "/", ":"))
+	if f.state != fresh && f.state != "" {
+		name += " " + string(f.state)
+	}
+	return name
 }
 
 // inWorld reports whether the flow is one of a host with private networking on or
@@ -53,11 +82,12 @@ func flows(t *testing.T) []flow {
 		if len(words) == 0 || words[0] == "#" {
 			continue
 		}
-		if len(words) != 6 || (words[4] != "pass" && words[4] != "drop") {
+		if len(words) != 9 || (words[6] != "pass" && words[6] != "drop") {
 			t.Fatalf("testdata/flows.txt:%d: not a flow: %q", i+1, line)
 		}
+		by := firewall.Reason(strings.TrimPrefix(words[7], "-"))
 		for protocol := range strings.SplitSeq(words[2], ",") {
-			all = append(all, flow{words[0], words[1], protocol, words[3], words[4] == "pass", words[5]})
+			all = append(all, flow{words[0], words[1], protocol, state(words[3]), words[4], phase(words[5]), words[6] == "pass", by, words[8]})
 		}
 	}
 	return all

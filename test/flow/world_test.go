@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"zwrm/internal/config"
 	"zwrm/internal/host/nstest"
 	"zwrm/test/zwrmtest"
 )
@@ -24,11 +26,24 @@ func TestMain(m *testing.M) { zwrmtest.Main(m) }
 // services are what every machine serves.
 func services() []string { return []string{"tcp/80", "tcp/8080", "udp/53", "udp/9000"} }
 
+// onBoth runs a test with each dataplane.
+func onBoth(t *testing.T, test func(t *testing.T, dataplane config.Dataplane)) {
+	t.Helper()
+	for _, dataplane := range []config.Dataplane{config.Iptables, config.Nftables} {
+		t.Run(string(dataplane), func(t *testing.T) {
+			t.Parallel()
+			test(t, dataplane)
+		})
+	}
+}
+
 // world is a host with three VMs and the networks around it.
 type world struct {
 	*zwrmtest.Host
-	daemon   *zwrmtest.Daemon
-	machines map[string]machine
+	dataplane config.Dataplane
+	daemon    *zwrmtest.Daemon
+	machines  map[string]machine
+	ports     atomic.Uint32 // that freePort has given out
 }
 
 // machine is a name in the table of flows: who asks, and who is asked.
@@ -41,11 +56,12 @@ type machine struct {
 
 // newWorld makes the machines of the table. prepare changes the host before zwrmd
 // starts; nil: not at all.
-func newWorld(t *testing.T, private bool, prepare func(h *zwrmtest.Host)) *world {
+func newWorld(t *testing.T, dataplane config.Dataplane, private bool, prepare func(h *zwrmtest.Host)) *world {
 	t.Helper()
-	w := &world{Host: zwrmtest.NewHost(t), machines: map[string]machine{}}
+	w := &world{Host: zwrmtest.NewHost(t), dataplane: dataplane, machines: map[string]machine{}}
 	lan := nstest.New(t)
 	nstest.Veth(t, w.Namespace, "lan0", lan, "eth0")
+	w.Set(t, "net/ipv6/conf/lan0/disable_ipv6", "1") // neighbour discovery would come into its own after a while
 	w.Address(t, "lan0", netip.MustParsePrefix("198.51.100.1/24"))
 	lan.Address(t, "eth0", netip.MustParsePrefix("198.51.100.2/24"))
 	lan.Route(t, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("198.51.100.1"))
@@ -53,11 +69,7 @@ func newWorld(t *testing.T, private bool, prepare func(h *zwrmtest.Host)) *world
 	if prepare != nil {
 		prepare(w.Host)
 	}
-	w.daemon = w.Start(t, zwrmtest.Settings{
-		"network.bridge.enabled": strconv.FormatBool(private),
-		"network.host_access":    `["tcp/8080", "udp/53"]`,
-		"network.egress_deny":    `["169.254.0.0/16", "203.0.113.0/25"]`,
-	})
+	w.daemon = w.Start(t, settings(dataplane, private))
 	for _, name := range []string{"web-0", "web-1", "db-0"} {
 		w.guest(t, name)
 	}
@@ -76,6 +88,15 @@ func newWorld(t *testing.T, private bool, prepare func(h *zwrmtest.Host)) *world
 		w.machines[name] = internet
 	}
 	return w
+}
+
+func settings(dataplane config.Dataplane, private bool) zwrmtest.Settings {
+	return zwrmtest.Settings{
+		"network.firewall":       strconv.Quote(string(dataplane)),
+		"network.bridge.enabled": strconv.FormatBool(private),
+		"network.host_access":    `["tcp/8080", "udp/53"]`,
+		"network.egress_deny":    `["169.254.0.0/16", "203.0.113.0/25"]`,
+	}
 }
 
 // guest adds a guest, which is of the app that its name begins with.
@@ -124,6 +145,12 @@ func (w *world) target(f flow) machine {
 // try tries a flow. The error is that of the sender: no answer in time.
 func (w *world) try(t *testing.T, f flow, within time.Duration) (seen netip.Addr, err error) {
 	t.Helper()
+	switch f.state {
+	case established:
+		return w.tryEstablished(t, f, within)
+	case related:
+		return netip.Addr{}, w.tryRelated(t, f, within)
+	}
 	from, to := w.machines[f.from], w.target(f)
 	if f.protocol == "icmp" {
 		return netip.Addr{}, zwrmtest.Ping(t, from.Namespace, to.address, within)
@@ -159,10 +186,13 @@ func (w *world) arrived(f flow) string {
 // carries reports whether the packet is one of the flow's protocol that asks
 // something: to its port, or an echo request.
 func (f flow) carries(p zwrmtest.Packet) bool {
-	const echoRequest = 8
+	const echoRequest, unreachable = 8, 3
 	network, port, _ := strings.Cut(f.protocol, "/")
 	protocol := map[string]int{"icmp": zwrmtest.ICMP, "tcp": zwrmtest.TCP, "udp": zwrmtest.UDP}[network]
-	if port == "" {
+	switch {
+	case f.state == related:
+		port = strconv.Itoa(unreachable)
+	case port == "":
 		port = strconv.Itoa(echoRequest)
 	}
 	return p.Protocol == protocol && strconv.Itoa(int(p.DstPort)) == port
@@ -173,7 +203,7 @@ func (f flow) carries(p zwrmtest.Packet) bool {
 func (w *world) removeRules(t *testing.T) {
 	t.Helper()
 	w.daemon.Kill()
-	for _, command := range []string{
+	commands := []string{
 		"iptables -t raw -F ZWRM-RAW",
 		"iptables -F ZWRM-FORWARD",
 		"iptables -F ZWRM-INPUT",
@@ -181,7 +211,14 @@ func (w *world) removeRules(t *testing.T) {
 		"ip6tables -t raw -F ZWRM-RAW",
 		"ip6tables -F ZWRM-FORWARD",
 		"ip6tables -F ZWRM-OUTPUT",
-	} {
+	}
+	if w.dataplane == config.Nftables {
+		commands = nil
+		for _, chain := range []string{"prerouting", "forward", "input", "output"} {
+			commands = append(commands, "nft flush chain inet zwrm "+chain)
+		}
+	}
+	for _, command := range commands {
 		words := strings.Fields(command)
 		w.Run(t, words[0], words[1:]...)
 	}

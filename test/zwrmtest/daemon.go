@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -235,6 +236,37 @@ func (d *Daemon) VMs(t testing.TB) []wire.VM {
 		t.Fatalf("list VMs: %v", err)
 	}
 	return vms
+}
+
+// Dropped returns how many packets the rules of a reason have dropped.
+func (d *Daemon) Dropped(t testing.TB, reason string) uint64 {
+	t.Helper()
+	status, err := d.Client(t).NetworkStatus(t.Context())
+	if err != nil {
+		t.Fatalf("read the status of the network: %v", err)
+	}
+	for _, drop := range status.Drops {
+		if drop.Reason == reason {
+			return drop.Packets
+		}
+	}
+	t.Fatalf("no rules drop for reason %q: %v", reason, status.Drops)
+	return 0
+}
+
+// Metrics returns what /metrics answers.
+func (d *Daemon) Metrics(t testing.TB) string {
+	t.Helper()
+	resp, err := d.HTTP().Get("http://zwrm/metrics")
+	if err != nil {
+		t.Fatalf("read metrics: %v", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("read metrics: %v", err)
+	}
+	return string(text)
 }
 
 // Guest is a machine on the network of an attachment.

@@ -140,12 +140,12 @@ func (h *Host) Rules(t testing.TB) string {
 func (h *Host) Same(t testing.TB, before string) {
 	t.Helper()
 	if after := h.Dump(t); after != before {
-		t.Errorf("the host's network changed:\n%s", changes(before, after))
+		t.Errorf("the host's network changed:\n%s", Changes(before, after))
 	}
 }
 
-// changes returns the lines that are in one text only.
-func changes(before, after string) string {
+// Changes returns the lines that are in one text only.
+func Changes(before, after string) string {
 	lines := map[string]int{}
 	for line := range strings.Lines(before) {
 		lines[line]--

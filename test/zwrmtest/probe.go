@@ -121,6 +121,19 @@ func (s *Service) Saw(port string, from, to netip.Addr) bool {
 	return s.seen[question{port, from, to}]
 }
 
+// Askers returns everybody who has asked at a port, as in "tcp/80".
+func (s *Service) Askers(port string) []netip.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []netip.Addr
+	for q := range s.seen {
+		if q.port == port {
+			all = append(all, q.from)
+		}
+	}
+	return all
+}
+
 // Ask asks a Service at "tcp" or "udp" and returns the address that it saw the
 // question come from.
 func Ask(t testing.TB, ns *nstest.Namespace, network string, to netip.AddrPort, within time.Duration) (netip.Addr, error) {

@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"zwrm/internal/api"
+	"zwrm/internal/doctor"
 	"zwrm/internal/event"
 	"zwrm/internal/image"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
+	"zwrm/internal/verdict"
 )
 
 // Host is a host without a kernel. Its guests boot at once. It is safe for
@@ -33,6 +35,8 @@ type Host struct {
 	images   map[model.Name]image.Image
 	consoles map[model.Name]*console
 	network  network
+	stray    *verdict.Traced // what the kernel does with every packet; nil: what the rules say
+	findings []doctor.Finding
 	silent   bool
 	faults   map[string]error
 	lastApp  model.AppID
@@ -45,6 +49,7 @@ var (
 	_ api.Images       = (*Host)(nil)
 	_ api.ImageRemover = (*Host)(nil)
 	_ api.Network      = (*Host)(nil)
+	_ api.Tracer       = (*Host)(nil)
 )
 
 // New returns a Host of the subnet 172.16.0.0/26, which holds 16 VMs.
@@ -69,7 +74,7 @@ func Now() time.Time { return time.Date(2026, time.July, 1, 12, 0, 0, 0, time.UT
 // Deps returns what the API needs to speak for the host.
 func (h *Host) Deps() api.Deps {
 	return api.Deps{
-		Apps: h, VMs: h, Images: h, ImageRemover: h, Network: h, Events: &h.Events,
+		Apps: h, VMs: h, Images: h, ImageRemover: h, Network: h, Tracer: h, Events: &h.Events,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte("zwrm_vms 0\n"))
 		}),

@@ -147,6 +147,8 @@ func (h *Host) Status(context.Context) (wire.NetworkStatus, error) {
 	defer h.mu.Unlock()
 	return wire.NetworkStatus{
 		Firewall:          "iptables",
+		Dataplane:         "iptables v1.8.9 (nf_tables)",
+		Losses:            []string{},
 		Subnet:            h.layout.Subnet().String(),
 		Capacity:          h.layout.Capacity(),
 		Used:              len(h.vms),
@@ -157,6 +159,7 @@ func (h *Host) Status(context.Context) (wire.NetworkStatus, error) {
 		Driver:            "qemu (kvm)",
 		Drift:             h.network.mended,
 		LastRepair:        h.network.last,
+		Drops:             []wire.Drop{},
 	}, h.faults["Status"]
 }
 

@@ -21,7 +21,8 @@ type Dataplane struct {
 	version string
 	runner  runner
 
-	mu      sync.Mutex // one change at a time; guards what follows
+	mu      sync.Mutex                 // one change at a time; guards what follows
+	tallies map[string]*firewall.Tally // by tool
 	applied bool
 	base    firewall.Ruleset // as last applied, without the rules of apps
 	apps    firewall.AppSet
@@ -30,6 +31,12 @@ type Dataplane struct {
 
 // Version returns what iptables says of itself, as in "iptables v1.8.9 (nf_tables)".
 func (d *Dataplane) Version() string { return d.version }
+
+// Made reports whether a process was one of the last programs that were run here.
+func (d *Dataplane) Made(pid int) bool {
+	p, ok := d.runner.(*processes)
+	return ok && p.ran(pid)
+}
 
 // Preflight returns a *ForeignError, or several joined, when a chain with a name
 // of ours holds rules and none of them is ours. It changes nothing.
@@ -160,6 +167,10 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 		if scripts[i] == "" {
 			continue
 		}
+		if err := d.observe(ctx, t); err != nil {
+			return err
+		}
+		d.tally(t).Reset() // counters begin again
 		if err := d.restore(ctx, t, scripts[i]); err != nil {
 			return fmt.Errorf("write the rules of %s: %w", t.name, err)
 		}

@@ -61,7 +61,7 @@ func onEachKernel(t *testing.T, test func(t *testing.T, k *kernel)) {
 	})
 	for _, variant := range []string{"-nft", "-legacy"} {
 		t.Run(variant[1:], func(t *testing.T) {
-			k := newKernel(system{look: exec.LookPath, runner: processes{}, variant: variant})
+			k := newKernel(system{look: exec.LookPath, runner: &processes{}, variant: variant})
 			t.Cleanup(func() { k.flush(t) })
 			k.flush(t)
 			k.others(t)

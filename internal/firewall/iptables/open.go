@@ -39,7 +39,7 @@ func Open(ctx context.Context) (*Dataplane, error) {
 		uid:    os.Geteuid(),
 		ipv6:   !errors.Is(err, os.ErrNotExist), // in doubt it is there, and is closed
 		look:   exec.LookPath,
-		runner: processes{},
+		runner: &processes{},
 	})
 }
 
@@ -119,7 +119,7 @@ func features() []feature {
 		{`match "comment"`, "CONFIG_NETFILTER_XT_MATCH_COMMENT", Raw, probe + " -j DROP", firewall.Both},
 		{`match "devgroup"`, "CONFIG_NETFILTER_XT_MATCH_DEVGROUP", Raw, "-m devgroup --src-group 0x5a000000/0xff000000 " + probe + " -j DROP", firewall.Both},
 		{`match "rpfilter"`, "CONFIG_IP_NF_MATCH_RPFILTER", Raw, "-m rpfilter --invert " + probe + " -j DROP", firewall.IPv4},
-		{`match "bpf"`, "CONFIG_NETFILTER_XT_MATCH_BPF", Raw, "-m bpf --bytecode " + foreignMAC() + " " + probe + " -j DROP", firewall.IPv4},
+		{`match "bpf"`, "CONFIG_NETFILTER_XT_MATCH_BPF", Raw, `-m bpf --bytecode "1,6 0 0 0" ` + probe + " -j DROP", firewall.IPv4},
 		{`match "u32"`, "CONFIG_NETFILTER_XT_MATCH_U32", Raw, `-m u32 ! --u32 "0x0>>0x18&0xf=0x5" ` + probe + " -j DROP", firewall.IPv4},
 		{`match "pkttype"`, "CONFIG_NETFILTER_XT_MATCH_PKTTYPE", Raw, "-m pkttype ! --pkt-type unicast " + probe + " -j DROP", firewall.IPv4},
 		{`match "conntrack"`, "CONFIG_NETFILTER_XT_MATCH_CONNTRACK", Filter, "-m conntrack --ctstate RELATED,ESTABLISHED " + probe + " -j DROP", firewall.IPv4},

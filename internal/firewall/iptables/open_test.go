@@ -55,7 +55,7 @@ COMMIT
 func TestProbeAsksTheKernel(t *testing.T) {
 	for _, variant := range []string{"-nft", "-legacy"} {
 		t.Run(variant[1:], func(t *testing.T) {
-			k := newKernel(system{look: exec.LookPath, runner: processes{}, variant: variant})
+			k := newKernel(system{look: exec.LookPath, runner: &processes{}, variant: variant})
 			t.Cleanup(func() { k.flush(t) })
 			d := k.open(t)
 			before := k.saveBoth(t)
@@ -237,7 +237,7 @@ func TestRunError(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := processes{}.run(t.Context(), test.stdin, "/bin/sh", "-c", test.script)
+			_, err := new(processes).run(t.Context(), test.stdin, "/bin/sh", "-c", test.script)
 			if want := `run "/bin/sh": ` + test.want; err == nil || err.Error() != want {
 				t.Errorf("error %v\nwant  %s", err, want)
 			}
@@ -248,7 +248,7 @@ func TestRunError(t *testing.T) {
 func TestRunGivenUp(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := processes{}.run(ctx, "", "/bin/sh", "-c", "exec sleep 60")
+	_, err := new(processes).run(ctx, "", "/bin/sh", "-c", "exec sleep 60")
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want context.DeadlineExceeded", err)
 	}

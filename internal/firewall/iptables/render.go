@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"zwrm/internal/firewall"
@@ -155,7 +156,7 @@ func packet(r firewall.Rule) (string, error) {
 	case firewall.Misrouted:
 		match = "-m rpfilter --invert"
 	case firewall.ForeignMAC:
-		match = "-m bpf --bytecode " + foreignMAC()
+		return foreignMAC()
 	case firewall.Options:
 		match = `-m u32 ! --u32 "0x0>>0x18&0xf=0x5"` // RFC 791: a header without options has 5 words
 	case firewall.NotUnicast:
@@ -170,13 +171,18 @@ func packet(r firewall.Rule) (string, error) {
 	return strings.Join(nonEmpty([]string{port, match}), " "), nil
 }
 
-// foreignMAC is a program of the classic packet filter (bpf, linux/filter.h) that
-// matches when the Ethernet source is not 02:5a and the IPv4 source. Each
-// instruction is its code, how far to jump if so and if not, and a value.
-func foreignMAC() string {
-	const linkHeader = 0xffe00000 // SKF_LL_OFF: what is before the IP header
-	return fmt.Sprintf(`"8,32 0 0 %d,7 0 0 0,32 0 0 12,29 0 3 0,40 0 0 %d,21 0 1 %d,6 0 0 0,6 0 0 65535"`,
-		uint32(linkHeader+8), uint32(linkHeader+6), 0x025a)
+// foreignMAC is the program in the form of the match "bpf": the number of its
+// instructions, and of each its code, how far to jump if so and if not, and a value.
+func foreignMAC() (string, error) {
+	program, err := firewall.ForeignMACProgram()
+	if err != nil {
+		return "", fmt.Errorf("make the program: %w", err)
+	}
+	words := []string{strconv.Itoa(len(program))}
+	for _, i := range program {
+		words = append(words, fmt.Sprintf("%d %d %d %d", i.Op, i.Jt, i.Jf, i.K))
+	}
+	return `-m bpf --bytecode "` + strings.Join(words, ",") + `"`, nil
 }
 
 func target(v firewall.Verdict) (string, error) {

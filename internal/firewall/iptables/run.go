@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -18,14 +20,32 @@ type runner interface {
 	run(ctx context.Context, stdin string, name string, args ...string) (stdout string, err error)
 }
 
-// processes runs real programs.
-type processes struct{}
+// processes runs real programs and knows the last of them.
+type processes struct {
+	mu   sync.Mutex
+	pids [64]int // a ring
+	next int
+}
 
-var _ runner = processes{}
+var _ runner = &processes{}
+
+// ran reports whether one of the last programs had this process id.
+func (p *processes) ran(pid int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pid != 0 && slices.Contains(p.pids[:], pid)
+}
+
+func (p *processes) note(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pids[p.next] = pid
+	p.next = (p.next + 1) % len(p.pids)
+}
 
 // run returns what the program wrote. When it fails, the error holds what it
 // complained of, and the line of its input that it named.
-func (processes) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
+func (p *processes) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // messages that we read, not in the user's language
@@ -35,7 +55,11 @@ func (processes) run(ctx context.Context, stdin string, name string, args ...str
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		p.note(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
 	if err == nil {
 		return stdout.String(), nil
 	}

@@ -17,10 +17,11 @@ import (
 // Dataplane keeps rules in the kernel. It is safe for concurrent use.
 type Dataplane struct {
 	version string
-	flags   uint32 // of the table, as far as the kernel knows them
+	able    abilities
 
 	mu      sync.Mutex // one change at a time; guards what follows
 	conn    *conn
+	tally   firewall.Tally
 	applied bool
 	want    table // as last applied, and apps added and removed since
 	inSync  bool  // the kernel held want when last seen
@@ -29,17 +30,19 @@ type Dataplane struct {
 // Version returns what serves the rules, as in "nf_tables of Linux 6.18.44".
 func (d *Dataplane) Version() string { return d.version }
 
-// Protection says what keeps others from changing the table, in words for people.
-func (d *Dataplane) Protection() string {
-	if d.flags == 0 {
-		return "none: this kernel cannot keep a table for its owner alone and beyond the owner's death (flags owner and persist, Linux 6.9), " +
-			"so `nft flush ruleset` and the like delete it until the next repair"
+// Losses says what of the rules' safety this kernel cannot give, for people.
+func (d *Dataplane) Losses() []string {
+	var losses []string
+	if d.able.flags == 0 {
+		losses = append(losses, "the table is anybody's with root: this kernel cannot keep it for its owner alone and beyond the owner's death "+
+			"(flags owner and persist, Linux 6.9), so `nft flush ruleset` and the like delete it until the next repair")
 	}
-	return "flags owner and persist: while zwrmd runs nobody else can change the table, and it stays when zwrmd is killed"
+	if !d.able.matchMAC {
+		losses = append(losses, "guests may send with a forged Ethernet source address: this kernel lacks the match \"bpf\" in nftables "+
+			"(CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_MATCH_BPF)")
+	}
+	return losses
 }
-
-// Protected reports whether the table has the flags owner and persist.
-func (d *Dataplane) Protected() bool { return d.flags != 0 }
 
 // Close lets go of the table, which stays as it is. Others may change it then.
 func (d *Dataplane) Close() error {
@@ -72,7 +75,7 @@ func (d *Dataplane) Apply(ctx context.Context, want firewall.Ruleset) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	rendered, err := render(want)
+	rendered, err := render(want, d.able)
 	if err != nil {
 		return err
 	}
@@ -105,6 +108,12 @@ func (d *Dataplane) apply() error {
 		case try == 2:
 			return fmt.Errorf("write table %q: %s is %s although %s was written", ourTable, left[0].Object, left[0].Found, left[0].Wanted)
 		}
+		if len(wrong) > 0 { // counters begin again
+			if err := d.observe(); err != nil {
+				return err
+			}
+			d.tally.Reset()
+		}
 		failed = d.conn.commit(d.batch(found, len(wrong) == 0))
 	}
 }
@@ -112,14 +121,14 @@ func (d *Dataplane) apply() error {
 // batch returns the transaction after which the kernel holds what it should.
 func (d *Dataplane) batch(found snapshot, onlyFlags bool) batch {
 	var b batch
-	if onlyFlags && found.flags|flagOwner == d.flags {
-		b.newTable(ourTable, d.flags, 0) // takes over a table without owner
+	if onlyFlags && found.flags|flagOwner == d.able.flags {
+		b.newTable(ourTable, d.able.flags, 0) // takes over a table without owner
 		return b
 	}
 	if found.handle != 0 {
 		b.deleteTable(found.handle)
 	}
-	b.newTable(ourTable, d.flags, netlink.Excl)
+	b.newTable(ourTable, d.able.flags, netlink.Excl)
 	b.fill(ourTable, d.want)
 	return b
 }
@@ -147,7 +156,7 @@ func (d *Dataplane) Diff(ctx context.Context, want firewall.Ruleset) ([]firewall
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	rendered, err := render(want)
+	rendered, err := render(want, d.able)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +228,7 @@ func (d *Dataplane) read() (snapshot, error) {
 
 func (d *Dataplane) unprotected(found snapshot) []firewall.Difference {
 	x := &differ{}
-	x.protection(d.flags, d.conn.port, found)
+	x.protection(d.able.flags, d.conn.port, found)
 	return x.out
 }
 

@@ -79,7 +79,7 @@ func applied(t *testing.T, rules firewall.Ruleset) *Dataplane {
 func unprotected(t *testing.T) *Dataplane {
 	t.Helper()
 	d := mustOpen(t)
-	d.flags = 0
+	d.able.flags = 0
 	return d
 }
 

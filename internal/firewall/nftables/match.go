@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"zwrm/internal/firewall"
@@ -111,6 +112,8 @@ func (b *builder) packet(p firewall.Packet) error {
 	case firewall.RelatedToGateway:
 		b.state("related", expr.CtStateBitRELATED)
 		b.toGateway()
+	case firewall.ForeignMAC:
+		return b.foreignMAC()
 	case firewall.Options:
 		b.match("ip hdrlength != 5", // words; RFC 791
 			&expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseNetworkHeader, Len: 1}, masked([]byte{0x0f}), notEqual([]byte{5}))
@@ -130,6 +133,25 @@ func (b *builder) packet(p firewall.Packet) error {
 	default:
 		return fmt.Errorf("nftables has no match for %q", p)
 	}
+	return nil
+}
+
+// foreignMAC calls the match of iptables that runs a program (struct xt_bpf_info of
+// linux/netfilter/xt_bpf.h).
+func (b *builder) foreignMAC() error {
+	const instructions, size = 64, 528
+	program, err := firewall.ForeignMACProgram()
+	if err != nil || len(program) > instructions {
+		return fmt.Errorf("make the program of %d instructions: %w", len(program), err)
+	}
+	info := binary.NativeEndian.AppendUint16(make([]byte, 0, size), uint16(len(program)))
+	info = append(info, 0, 0)
+	for _, i := range program {
+		info = append(binary.NativeEndian.AppendUint16(info, i.Op), i.Jt, i.Jf)
+		info = binary.NativeEndian.AppendUint32(info, i.K)
+	}
+	data := xt.Unknown(info[:size])
+	b.match(`xt match "bpf"`, &expr.Match{Name: "bpf", Info: &data})
 	return nil
 }
 

@@ -42,13 +42,16 @@ func open(ctx context.Context, s socket) (*Dataplane, error) {
 		return nil, err
 	}
 	d.version = "nf_tables of Linux " + release
-	if err := d.conn.probe(); err != nil {
-		return nil, err
-	}
-	if d.flags, err = d.conn.protection(); err != nil {
+	if d.able, err = d.conn.probe(); err != nil {
 		return nil, err
 	}
 	return d, d.Preflight(ctx)
+}
+
+// abilities is what of the kernel the rules can do without.
+type abilities struct {
+	flags    uint32 // of the table, as far as the kernel knows them
+	matchMAC bool
 }
 
 func kernelRelease() (string, error) {
@@ -102,25 +105,33 @@ func features() []feature {
 
 // probe asks the kernel for the features: all in one go, and one by one only to
 // name the culprit.
-func (c *conn) probe() error {
-	all := c.try(firewall.Build(firewall.Policy{
+func (c *conn) probe() (abilities, error) {
+	rules := firewall.Build(firewall.Policy{
 		Subnet: netip.MustParsePrefix("172.16.0.0/16"), External: "probe", Private: true,
 		Apps: []firewall.App{{Name: "probe", Group: 1}},
-	}))
+	})
+	able := abilities{matchMAC: true}
+	all := c.try(rules, able)
+	if all != nil {
+		able.matchMAC = false
+		all = c.try(rules, able)
+	}
 	if all == nil {
-		return nil
+		var err error
+		able.flags, err = c.protection()
+		return able, err
 	}
 	for _, f := range features() {
-		if err := c.try(firewall.Ruleset{Rules: f.rules}); err != nil {
-			return fmt.Errorf("use %s of nftables: the kernel needs %s: %w", f.what, f.option, err)
+		if err := c.try(firewall.Ruleset{Rules: f.rules}, able); err != nil {
+			return abilities{}, fmt.Errorf("use %s of nftables: the kernel needs %s: %w", f.what, f.option, err)
 		}
 	}
-	return fmt.Errorf("ask the kernel what its nftables can do: %w", all)
+	return abilities{}, fmt.Errorf("ask the kernel what its nftables can do: %w", all)
 }
 
 // try asks the kernel whether it would take the rules.
-func (c *conn) try(rules firewall.Ruleset) error {
-	t, err := render(rules)
+func (c *conn) try(rules firewall.Ruleset, able abilities) error {
+	t, err := render(rules, able)
 	if err != nil {
 		return err
 	}

@@ -32,9 +32,9 @@ const (
 // maxUserdata is NFT_USERDATA_MAXLEN (linux/netfilter/nf_tables.h) in bytes.
 const maxUserdata = 256
 
-// render returns the table that has the meaning of the rules. The rules of apps
-// become elements of a set, which one rule asks.
-func render(rules firewall.Ruleset) (table, error) {
+// render returns the table that has the meaning of the rules, but for those that the
+// kernel cannot keep. The rules of apps become elements of a set, which one rule asks.
+func render(rules firewall.Ruleset, able abilities) (table, error) {
 	baseRules, apps := rules.SplitApps()
 	t := table{apps: apps}
 	for _, p := range places() {
@@ -52,6 +52,9 @@ func render(rules firewall.Ruleset) (table, error) {
 			c.rules = append(c.rules, r)
 		}
 		for _, r := range stage {
+			if r.Packet == firewall.ForeignMAC && !able.matchMAC {
+				continue
+			}
 			rendered, err := renderRule(r)
 			if err != nil {
 				return table{}, fmt.Errorf("render rule %q: %w", r, err)

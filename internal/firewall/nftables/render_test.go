@@ -34,13 +34,13 @@ func TestRenderRefuses(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.rule.Stage = firewall.Forward
-			_, err := render(firewall.Ruleset{Rules: []firewall.Rule{test.rule}})
+			_, err := render(firewall.Ruleset{Rules: []firewall.Rule{test.rule}}, abilities{matchMAC: true})
 			if err == nil || !strings.HasPrefix(err.Error(), "render rule ") || !strings.HasSuffix(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
 	}
-	_, err := render(firewall.Ruleset{Rules: []firewall.Rule{firewall.AppRule(app("web", 1))}})
+	_, err := render(firewall.Ruleset{Rules: []firewall.Rule{firewall.AppRule(app("web", 1))}}, abilities{matchMAC: true})
 	if want := "there are rules of apps, and no other rule in their stage"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

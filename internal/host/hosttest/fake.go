@@ -29,7 +29,9 @@ type Fake struct {
 	//	down zvm3                    sysctl net/ipv4/ip_forward = 1
 	//	delete zvm3                  read net/ipv4/ip_forward
 	//	links                        routes
-	//	ping 172.16.0.14
+	//	ping 172.16.0.14             route 192.0.2.1
+	//	inject 42 bytes into zvm3    route 192.0.2.1 from 172.16.0.14 by zvm3
+	//	send 28 bytes to 172.16.0.14
 	Fail func(op string) error
 
 	mu         sync.Mutex

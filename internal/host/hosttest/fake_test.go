@@ -53,6 +53,8 @@ func busy(t *testing.T) *hosttest.Fake {
 		fake.AddFlow(hosttest.Flow{Src: guest, Dst: internet, ReplySrc: internet, ReplyDst: uplink.Addresses[0].Addr()}),
 		fake.CreateTAP(ctx, tap(3)),
 		fake.DeleteLinks(ctx, "zvm3", "zvm4"),
+		fake.Inject(ctx, "zvm2", make([]byte, 60)),
+		fake.Send(ctx, []byte{0: 0x45, 16: 172, 17: 16, 18: 0, 19: 10}),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +84,7 @@ func TestJournalHasWhatChanged(t *testing.T) {
 	want := []string{
 		"sysctl net/ipv4/ip_forward = 1", "create zvm10", "create zvm2", "bridge zwrmd0",
 		"group zvm2 0x5a000001", "group zvm10 0x5a000001", "sysctl net/ipv4/conf/zvm10/rp_filter = 2",
-		"down zvm10", "create zvm3", "delete zvm3",
+		"down zvm10", "create zvm3", "delete zvm3", "inject 60 bytes into zvm2", "send 20 bytes to 172.16.0.10",
 	}
 	if got := busy(t).Journal(); !slices.Equal(got, want) {
 		t.Errorf("journal is\n%q, want\n%q", got, want)
@@ -101,22 +103,26 @@ func TestFailedOperationDoesNothing(t *testing.T) {
 	}
 	_, errLinks := fake.Links(ctx)
 	_, errRoutes := fake.Routes(ctx)
+	_, errRoute := fake.Route(ctx, host.RouteQuery{Dest: netip.MustParseAddr("192.0.2.1"), Source: tap(2).Address.Addr(), In: "zvm2"})
 	_, errSysctl := fake.Sysctl("net/ipv4/ip_forward")
 	guest := netip.MustParseAddr("172.16.0.42")
+	packet := []byte{0: 0x45, 16: 172, 17: 16, 18: 0, 19: 10}
 	for i, err := range []error{
 		fake.CreateTAP(ctx, tap(5)), fake.SetGroup(ctx, model.GroupUnassigned, "zvm2"),
-		fake.SetUp(ctx, true, "zvm10"), fake.DeleteLinks(ctx, "zvm2"), errLinks, errRoutes, errSysctl,
+		fake.SetUp(ctx, true, "zvm10"), fake.DeleteLinks(ctx, "zvm2"), errLinks, errRoutes, errRoute, errSysctl,
 		fake.EnsureBridge(ctx, "zwrmd1", netip.MustParsePrefix("10.1.0.1/16"), "zwrm"),
 		fake.Forget(ctx, guest), fake.ForgetBetween(ctx, netip.MustParsePrefix("172.16.0.0/16")),
 		fake.SetSysctl("net/ipv4/ip_forward", "0"), fake.Ping(ctx, guest),
+		fake.Inject(ctx, "zvm2", make([]byte, 60)), fake.Send(ctx, packet),
 	} {
 		if !errors.Is(err, why) {
 			t.Errorf("error %d is %v", i, err)
 		}
 	}
 	want := []string{
-		"links", "routes", "read net/ipv4/ip_forward", "create zvm5", "group zvm2 0x5a000000", "up zvm10", "delete zvm2",
+		"links", "routes", "route 192.0.2.1 from 172.16.0.9 by zvm2", "read net/ipv4/ip_forward", "create zvm5", "group zvm2 0x5a000000", "up zvm10", "delete zvm2",
 		"bridge zwrmd1", "forget 172.16.0.42", "forget within 172.16.0.0/16", "sysctl net/ipv4/ip_forward = 0", "ping 172.16.0.42",
+		"inject 60 bytes into zvm2", "send 20 bytes to 172.16.0.10",
 	}
 	if !slices.Equal(asked, want) {
 		t.Errorf("operations are\n%q, want\n%q", asked, want)

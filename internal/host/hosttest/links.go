@@ -201,6 +201,10 @@ func (f *Fake) Routes(ctx context.Context) ([]host.Route, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.allRoutes(), nil
+}
+
+func (f *Fake) allRoutes() []host.Route {
 	routes := slices.Clone(f.routes)
 	for _, l := range f.sorted() {
 		for _, address := range l.Addresses {
@@ -209,7 +213,7 @@ func (f *Fake) Routes(ctx context.Context) ([]host.Route, error) {
 			}
 		}
 	}
-	return routes, nil
+	return routes
 }
 
 // mainTable is the routing table that packets take (RT_TABLE_MAIN).

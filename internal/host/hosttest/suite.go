@@ -21,12 +21,15 @@ type Host interface {
 	DeleteLinks(ctx context.Context, names ...string) error
 	Links(ctx context.Context) ([]host.Link, error)
 	Routes(ctx context.Context) ([]host.Route, error)
+	Route(ctx context.Context, q host.RouteQuery) (host.Hop, error)
 	EnsureBridge(ctx context.Context, name string, address netip.Prefix, alias string) error
 	Forget(ctx context.Context, guests ...netip.Addr) error
 	ForgetBetween(ctx context.Context, subnet netip.Prefix) error
 	Sysctl(name string) (string, error)
 	SetSysctl(name, value string) error
 	Ping(ctx context.Context, address netip.Addr) error
+	Inject(ctx context.Context, device string, frame []byte) error
+	Send(ctx context.Context, packet []byte) error
 }
 
 // Others is what everybody else does to the same kernel, past the Host.
@@ -72,10 +75,14 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"EnsureBridge", (*suite).bridge},
 		{"EnsureBridge leaves foreign links alone", (*suite).foreignBridge},
 		{"Routes", (*suite).listRoutes},
+		{"Route", (*suite).route},
+		{"Route without what it takes", (*suite).routeLess},
 		{"Forget", (*suite).forget},
 		{"ForgetBetween", (*suite).forgetBetween},
 		{"Sysctl", (*suite).sysctl},
 		{"Ping", (*suite).ping},
+		{"Inject refuses", (*suite).inject},
+		{"Send", (*suite).send},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -30,8 +30,9 @@ type Driver struct {
 	program string // path
 	machine machine
 	accel   Accel
-	sandbox bool // QEMU has -sandbox
-	tscKHz  int  // told to guests; 0: they find out by themselves
+	noKVM   error // why guests run without it; nil: they run with it
+	sandbox bool  // QEMU has -sandbox
+	tscKHz  int   // told to guests; 0: they find out by themselves
 }
 
 var _ vmm.Driver = (*Driver)(nil)
@@ -59,7 +60,7 @@ func Open(ctx context.Context, log *slog.Logger) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open QEMU: %w", err)
 	}
-	d.accel = accel
+	d.accel, d.noKVM = accel, reason
 	if accel == TCG {
 		if d.tscKHz, err = softTSC(ctx); err != nil {
 			return nil, fmt.Errorf("open QEMU: %w", err)
@@ -84,6 +85,18 @@ func (d *Driver) Name() string { return "qemu" }
 
 // Accel returns how guests are executed.
 func (d *Driver) Accel() Accel { return d.accel }
+
+// NoKVM returns why guests run in software; nil: they run with KVM.
+func (d *Driver) NoKVM() error { return d.noKVM }
+
+// Usable returns why no guest could be started now, though Open found all it needs;
+// nil: nothing is known against it.
+func (d *Driver) Usable() error {
+	if _, err := exec.LookPath(d.program); err != nil {
+		return fmt.Errorf("find QEMU again: %w", err)
+	}
+	return nil
+}
 
 // startLimit bounds a start, for a caller who does not. It is long, since many
 // guests that start at once share the CPUs.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -32,6 +33,9 @@ func TestOpenSaysOnceWhatItDecided(t *testing.T) {
 	if d.Accel() == TCG && (!strings.Contains(logged.String(), "reason=") || !strings.Contains(logged.String(), "cost=")) {
 		t.Errorf("the warning does not say why and what it costs:\n%s", &logged)
 	}
+	if (d.NoKVM() == nil) != (d.Accel() == KVM) {
+		t.Errorf("%s: without KVM because of %v", d.Accel(), d.NoKVM())
+	}
 	if d.Name() != "qemu" {
 		t.Errorf("name is %q", d.Name())
 	}
@@ -47,6 +51,20 @@ func TestOpenWithoutQEMU(t *testing.T) {
 	_, err = Open(t.Context(), nil)
 	if err == nil || !strings.Contains(err.Error(), machine.program) || !strings.Contains(err.Error(), machine.debian) {
 		t.Errorf("Open: %v, want an error that names program and package", err)
+	}
+}
+
+// TestUsable: QEMU may go while zwrmd runs.
+func TestUsable(t *testing.T) {
+	d := scriptDriver(t, "exit 0")
+	if err := d.Usable(); err != nil {
+		t.Errorf("usable: %v", err)
+	}
+	if err := os.Remove(d.program); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Usable(); err == nil || !strings.Contains(err.Error(), d.program) {
+		t.Errorf("without a program: %v", err)
 	}
 }
 

@@ -1,0 +1,154 @@
+package firewalld
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"zwrm/internal/firewall"
+	"zwrm/internal/ipam"
+)
+
+// ZoneName is a zone of firewalld.
+type ZoneName string
+
+// Interfaces names an interface or, when it ends in +, all whose names begin with
+// what is before that.
+type Interfaces string
+
+const (
+	// trusted is one of the zones without which firewalld does not start.
+	trusted ZoneName = "trusted"
+	// taps are the TAPs of all VMs.
+	taps Interfaces = ipam.TAPPrefix + "+"
+)
+
+// Target is what a zone does with packets that no rule of it is about.
+type Target string
+
+// accept is the target by which packets pass. The others are "default", "DROP" and
+// "%%REJECT%%" (firewalld.dbus(5)).
+const accept Target = "ACCEPT"
+
+// Zone keeps the TAPs in a zone of firewalld that accepts them. It is safe for
+// concurrent use. Where firewalld does not run, its methods do and find nothing.
+type Zone struct {
+	bus    *bus
+	change sync.Mutex // held by what looks first and then writes
+}
+
+// Open connects to the message bus; empty is the system's. That there is no bus, or
+// no firewalld on it, is no error: both are found when they appear. ctx bounds the
+// attempt to connect.
+func Open(ctx context.Context, address Address) (*Zone, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &Zone{bus: openBus(ctx, address, patience)}, nil
+}
+
+// Close disconnects. The binding stays as it is.
+func (z *Zone) Close() error {
+	z.bus.close()
+	return nil
+}
+
+// Changed receives when the binding may be gone or be possible again: firewalld
+// answers after it was started or did not answer, or ended or reloaded, or somebody
+// changed the zone of TAPs. Many changes are one.
+func (z *Zone) Changed() <-chan struct{} { return z.bus.changed }
+
+// Diff returns what keeps firewalld from letting VMs pass: that the binding is
+// missing, or a conflict, which Apply does not mend. A firewalld that has been started
+// and does not answer yet is taken for none.
+func (z *Zone) Diff(ctx context.Context) ([]firewall.Difference, error) {
+	ctx, cancel := z.bus.within(ctx)
+	defer cancel()
+	found, err := z.look(ctx)
+	if err != nil || !found.running {
+		return nil, err
+	}
+	var all []firewall.Difference
+	for _, c := range found.conflicts {
+		all = append(all, firewall.Difference{Object: object(c.Interfaces), Wanted: "no zone but one with target " + string(accept), Found: c.place()})
+	}
+	if len(all) == 0 && !found.bound {
+		all = append(all, firewall.Difference{Object: object(taps), Wanted: "zone " + string(trusted), Found: "no zone"})
+	}
+	return all, nil
+}
+
+// object names interfaces in a Difference.
+func object(i Interfaces) string { return "firewalld interface " + string(i) }
+
+// Apply makes the binding if it is missing. The rules that decide about VMs must stand
+// before. A *ConflictError changes nothing.
+func (z *Zone) Apply(ctx context.Context) error {
+	z.change.Lock()
+	defer z.change.Unlock()
+	ctx, cancel := z.bus.within(ctx)
+	defer cancel()
+	z.bus.want(true)
+	found, err := z.look(ctx)
+	switch {
+	case err != nil || !found.running:
+		return err
+	case len(found.conflicts) > 0:
+		return &ConflictError{found.conflicts}
+	case found.bound:
+		return nil
+	}
+	switch err := z.bus.addInterface(ctx, trusted, taps); {
+	case errors.Is(err, errAbsent), is(err, alreadySet):
+		return nil
+	case err != nil:
+		return fmt.Errorf("put interfaces %q into zone %q of firewalld: %w", taps, trusted, err)
+	}
+	return nil
+}
+
+// Remove takes the binding away if it is ours. A firewalld that ended is no error; one
+// that was killed has left its rules in the kernel, with the binding among them.
+func (z *Zone) Remove(ctx context.Context) error {
+	z.change.Lock()
+	defer z.change.Unlock()
+	ctx, cancel := z.bus.within(ctx)
+	defer cancel()
+	z.bus.want(false)
+	err := z.remove(ctx)
+	if err == nil || errors.Is(err, errAbsent) {
+		return nil
+	}
+	return fmt.Errorf("take interfaces %q out of zone %q of firewalld: %w", taps, trusted, err)
+}
+
+func (z *Zone) remove(ctx context.Context) error {
+	zones, err := z.bus.zones(ctx)
+	if err != nil || !zones.has(trusted, taps) {
+		return err
+	}
+	permanent, err := z.permanent(ctx)
+	if err != nil || permanent {
+		return err
+	}
+	err = z.bus.removeInterface(ctx, trusted, taps)
+	if is(err, inNoZone) || is(err, inOtherZone) { // somebody was faster
+		return nil
+	}
+	return err
+}
+
+// permanent reports whether the permanent configuration has the binding. A zone may
+// be there in several parts, named as in "trusted/site", and an interface in more than
+// one of them: they are in one text, and words about that after them.
+func (z *Zone) permanent(ctx context.Context) (bool, error) {
+	text, err := z.bus.permanentZones(ctx, taps)
+	for _, name := range strings.Fields(text) {
+		if zone, _, _ := strings.Cut(name, "/"); ZoneName(zone) == trusted {
+			return true, err
+		}
+	}
+	return false, err
+}

@@ -1,0 +1,9 @@
+package neighbours_test
+
+import (
+	"testing"
+
+	"zwrm/test/zwrmtest"
+)
+
+func TestMain(m *testing.M) { zwrmtest.Main(m) }
