@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,9 +48,12 @@ func describeFindings(w io.Writer, findings []wire.Finding) {
 		fmt.Fprintln(w, "nothing stands in the way")
 	}
 	for _, f := range findings {
-		fmt.Fprintf(w, "%s: %s\n  %s\n", f.Severity, cell(f.Subject), cell(f.What))
+		fmt.Fprintf(w, "%s: %s\n  %s\n", f.Severity, cell(f.Subject), oneLine(f.What))
 		if f.Mend != "" {
-			fmt.Fprintf(w, "  mend: %s\n", cell(f.Mend))
+			fmt.Fprintf(w, "  mend: %s\n", oneLine(f.Mend))
 		}
 	}
 }
+
+// oneLine returns a text whole, as cell does not.
+func oneLine(s string) string { return cell(strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")) }

@@ -169,7 +169,7 @@ func (term *terminalFake) happen(t *testing.T, args []string) {
 	case args[0] == "drift" && len(args) == 4:
 		term.host.Drift(wire.Difference{Object: args[1], Wanted: args[2], Found: args[3]})
 	case args[0] == "ail" && len(args) == 5:
-		term.host.Ail(doctor.Finding{Severity: doctor.Severity(args[1]), Subject: args[2], What: args[3], Mend: args[4]})
+		term.host.Ail(doctor.Finding{Severity: doctor.Severity(args[1]), Subject: args[2], What: strings.ReplaceAll(args[3], `\n`, "\n"), Mend: args[4]})
 	case args[0] == "stray" && len(args) == 5:
 		term.host.Stray(verdict.Traced{Verdict: verdict.Verdict(args[1]), Rule: args[2], Table: args[3], Chain: args[4]})
 	case args[0] == "silence" && len(args) == 1:

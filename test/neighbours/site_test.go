@@ -38,6 +38,7 @@ type site struct {
 
 // onEachDataplane runs a test with each way in which zwrmd can make its rules.
 func onEachDataplane(t *testing.T, test func(t *testing.T, dataplane string)) {
+	t.Parallel()
 	for _, dataplane := range []string{"iptables", "nftables"} {
 		t.Run(dataplane, func(t *testing.T) {
 			t.Parallel()

@@ -15,9 +15,9 @@ type ufw struct {
 	root string // folder that has the files below / that are ufw's
 }
 
-// startUfw installs ufw for a host, and enables it. Settings are lines of its defaults,
-// as in `DEFAULT_INPUT_POLICY="REJECT"`. What it leaves behind is in the host's network
-// alone.
+// startUfw installs ufw for a host, allows ssh and enables it. Settings are lines of its
+// defaults, as in `DEFAULT_INPUT_POLICY="REJECT"`. What it leaves behind is in the host's
+// network alone.
 func startUfw(t testing.TB, host *zwrmtest.Host, settings ...string) *ufw {
 	t.Helper()
 	root, err := os.MkdirTemp(host.Dir, "ufw")
@@ -35,6 +35,7 @@ func startUfw(t testing.TB, host *zwrmtest.Host, settings ...string) *ufw {
 	copyFile(t, unpacked(t, "usr/share/ufw/ufw.conf"), filepath.Join(root, "etc/ufw/ufw.conf"))
 	copyFile(t, unpacked(t, "etc/default/ufw"), filepath.Join(root, "etc/default/ufw"))
 	u.configure(t, append([]string{"IPT_SYSCTL=" + filepath.Join(root, "etc/ufw/sysctl.conf")}, settings...)...)
+	u.cmd(t, "allow", "22/tcp") // its first rule has it write its files in another way than they came
 	u.enable(t)
 	return u
 }

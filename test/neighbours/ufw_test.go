@@ -15,7 +15,6 @@ func TestUfwAlone(t *testing.T) {
 	h := zwrmtest.NewHost(t)
 	zwrmtest.Serve(t, h.Namespace, "tcp/22", "tcp/23")
 	u := startUfw(t, h)
-	u.cmd(t, "allow", "22/tcp")
 	u.fine(t, "at first")
 	first := h.Rules(t)
 	for _, line := range []string{":INPUT DROP", ":FORWARD DROP", ":OUTPUT ACCEPT", "-A ufw-before-forward -j ufw-user-forward"} {
@@ -40,7 +39,6 @@ func TestUfwFirst(t *testing.T) {
 	onEachDataplane(t, func(t *testing.T, dataplane string) {
 		h := zwrmtest.NewHost(t)
 		u := startUfw(t, h, `DEFAULT_OUTPUT_POLICY="DROP"`)
-		u.cmd(t, "allow", "22/tcp")
 		before := h.Rules(t)
 		s := newSite(t, h, dataplane)
 		both := func(when string) {
@@ -79,7 +77,6 @@ func TestUfwLater(t *testing.T) {
 		h := zwrmtest.NewHost(t)
 		s := newSite(t, h, dataplane)
 		u := startUfw(t, h)
-		u.cmd(t, "allow", "22/tcp")
 		s.fine(t, "ufw enabled")
 		u.fine(t, "beside VMs")
 		u.disable(t)
@@ -96,7 +93,6 @@ func TestDockerAndUfw(t *testing.T) {
 	onEachDataplane(t, func(t *testing.T, dataplane string) {
 		h := zwrmtest.NewHost(t)
 		u := startUfw(t, h)
-		u.cmd(t, "allow", "22/tcp")
 		d := startDocker(t, h)
 		d.serve(t, "box", published)
 		before := h.Rules(t)

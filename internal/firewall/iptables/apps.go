@@ -39,7 +39,7 @@ func (d *Dataplane) changeApps(ctx context.Context, changes firewall.AppSet) err
 		return err
 	}
 	d.apps.Change(changes)
-	if d.inSync && d.restore(ctx, d.tools[0], text) == nil {
+	if d.inSync && d.tools[0].Restore(ctx, text) == nil {
 		return nil
 	}
 	d.inSync = false

@@ -6,20 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/xtables"
 )
-
-// writeTimeout ends a program that hangs. It is far more than the 5 s that one
-// waits for the lock of iptables.
-const writeTimeout = 30 * time.Second
 
 // Dataplane keeps rules in the kernel. It is safe for concurrent use.
 type Dataplane struct {
-	tools   []tool // IPv4 first
+	tools   []xtables.Tool // IPv4 first
 	version string
-	runner  runner
+	runner  xtables.Runner
 
 	mu      sync.Mutex                 // one change at a time; guards what follows
 	tallies map[string]*firewall.Tally // by tool
@@ -34,8 +30,8 @@ func (d *Dataplane) Version() string { return d.version }
 
 // Made reports whether a process was one of the last programs that were run here.
 func (d *Dataplane) Made(pid int) bool {
-	p, ok := d.runner.(*processes)
-	return ok && p.ran(pid)
+	p, ok := d.runner.(*xtables.Processes)
+	return ok && p.Ran(pid)
 }
 
 // Preflight returns a *ForeignError, or several joined, when a chain with a name
@@ -46,7 +42,7 @@ func (d *Dataplane) Preflight(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := found.foreign(t.name); err != nil {
+		if err := found.foreign(t.Name); err != nil {
 			return err
 		}
 	}
@@ -75,11 +71,11 @@ func (d *Dataplane) Diff(ctx context.Context, want firewall.Ruleset) ([]firewall
 		if err != nil {
 			return nil, err
 		}
-		wanted, err := render(want, t.family)
+		wanted, err := render(want, t.Family)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, differences(t.name, wanted, found)...)
+		all = append(all, differences(t.Name, wanted, found)...)
 	}
 	if len(all) > 0 {
 		d.inSync = false // the next change of apps looks before it writes
@@ -97,19 +93,19 @@ func (d *Dataplane) Remove(ctx context.Context) error {
 	var errs []error
 	for _, t := range d.tools { // what fails in one family stays for the next try, and stops no other
 		if err := d.remove(ctx, t); err != nil {
-			errs = append(errs, fmt.Errorf("remove the rules of %s: %w", t.name, err))
+			errs = append(errs, fmt.Errorf("remove the rules of %s: %w", t.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (d *Dataplane) remove(ctx context.Context, t tool) error {
+func (d *Dataplane) remove(ctx context.Context, t xtables.Tool) error {
 	found, err := d.read(ctx, t)
 	if err != nil {
 		return err
 	}
 	if s := removeScript(found); s != "" {
-		if err := d.restore(ctx, t, s); err != nil {
+		if err := t.Restore(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -133,7 +129,7 @@ func (d *Dataplane) Dump(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if text := dump(t.name, found); text != "" && out != "" {
+		if text := dump(t.Name, found); text != "" && out != "" {
 			out += "\n" + text
 		} else {
 			out += text
@@ -148,7 +144,7 @@ func (d *Dataplane) Dump(ctx context.Context) (string, error) {
 func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 	scripts := make([]string, len(d.tools))
 	for i, t := range d.tools {
-		wanted, err := render(want, t.family)
+		wanted, err := render(want, t.Family)
 		if err != nil {
 			return err
 		}
@@ -156,10 +152,10 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 		if err != nil {
 			return err
 		}
-		if err := found.foreign(t.name); err != nil {
+		if err := found.foreign(t.Name); err != nil {
 			return err
 		}
-		if len(differences(t.name, wanted, found)) > 0 {
+		if len(differences(t.Name, wanted, found)) > 0 {
 			scripts[i] = applyScript(wanted, found)
 		}
 	}
@@ -171,36 +167,23 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 			return err
 		}
 		d.tally(t).Reset() // counters begin again
-		if err := d.restore(ctx, t, scripts[i]); err != nil {
-			return fmt.Errorf("write the rules of %s: %w", t.name, err)
+		if err := t.Restore(ctx, scripts[i]); err != nil {
+			return fmt.Errorf("write the rules of %s: %w", t.Name, err)
 		}
 	}
 	d.inSync = true
 	return nil
 }
 
-// restore gives a script to iptables-restore. A write is never cut off when the
-// request that asked for it is given up: nobody would know what came of it.
-func (d *Dataplane) restore(ctx context.Context, t tool, s string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancel()
-	_, err := d.runner.run(ctx, s, t.restore, "--noflush", "-w", "5")
-	return err
-}
-
-// read returns what the kernel holds. All tables are asked for at once: asking
-// for one by name would make it where it does not exist.
-func (d *Dataplane) read(ctx context.Context, t tool) (snapshot, error) {
-	text, err := d.runner.run(ctx, "", t.save)
+// read returns what the kernel holds.
+func (d *Dataplane) read(ctx context.Context, t xtables.Tool) (snapshot, error) {
+	text, err := t.Save(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the rules of %s: %w", t.name, err)
+		return nil, err
 	}
 	found, err := parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("read the rules of %s: %w", t.name, err)
+		return nil, fmt.Errorf("read the rules of %s: %w", t.Name, err)
 	}
 	return found, nil
 }

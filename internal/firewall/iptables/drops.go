@@ -2,11 +2,11 @@ package iptables
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/xtables"
 )
 
 // Drops returns what the rules dropped, by reason: since they were first made, even
@@ -27,10 +27,10 @@ func (d *Dataplane) Drops(ctx context.Context) (firewall.Drops, error) {
 }
 
 // observe reads the counters of a family into its tally.
-func (d *Dataplane) observe(ctx context.Context, t tool) error {
-	text, err := d.runner.run(ctx, "", t.save, "--counters")
+func (d *Dataplane) observe(ctx context.Context, t xtables.Tool) error {
+	text, err := t.Save(ctx, "--counters")
 	if err != nil {
-		return fmt.Errorf("read the counters of %s: %w", t.name, err)
+		return err
 	}
 	now := firewall.Drops{}
 	for line := range strings.Lines(text) {
@@ -43,14 +43,14 @@ func (d *Dataplane) observe(ctx context.Context, t tool) error {
 }
 
 // tally returns that of a family.
-func (d *Dataplane) tally(t tool) *firewall.Tally {
+func (d *Dataplane) tally(t xtables.Tool) *firewall.Tally {
 	if d.tallies == nil {
 		d.tallies = map[string]*firewall.Tally{}
 	}
-	if d.tallies[t.name] == nil {
-		d.tallies[t.name] = &firewall.Tally{}
+	if d.tallies[t.Name] == nil {
+		d.tallies[t.Name] = &firewall.Tally{}
 	}
-	return d.tallies[t.name]
+	return d.tallies[t.Name]
 }
 
 // counted reads a line of `iptables-save --counters`, as in
@@ -58,7 +58,7 @@ func (d *Dataplane) tally(t tool) *firewall.Tally {
 // ours that drops.
 func counted(line string) (firewall.Reason, firewall.Count, bool) {
 	counters, rule, _ := strings.Cut(line, "] -A ")
-	if !ChainName(rule).named() || !strings.HasSuffix(rule, " -j DROP") {
+	if !named(ChainName(rule)) || !strings.HasSuffix(rule, " -j DROP") {
 		return "", firewall.Count{}, false
 	}
 	_, comment, _ := strings.Cut(rule, mark)

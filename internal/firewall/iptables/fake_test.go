@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"zwrm/internal/firewall/xtables"
 )
 
 // fakeKernel is a runner with rules in memory: iptables-save prints them and
@@ -21,7 +23,7 @@ type fakeKernel struct {
 	refuse   string              // a restore with this text in a rule fails, as it does without kernel support
 }
 
-var _ runner = (*fakeKernel)(nil)
+var _ xtables.Runner = (*fakeKernel)(nil)
 
 func newFakeKernel() *fakeKernel {
 	empty := func() snapshot {
@@ -31,7 +33,7 @@ func newFakeKernel() *fakeKernel {
 	return &fakeKernel{families: map[string]snapshot{"iptables": empty(), "ip6tables": empty()}}
 }
 
-func (k *fakeKernel) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+func (k *fakeKernel) Run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -147,7 +149,7 @@ func (t *contents) change(verb, rest string) error {
 // targets checks that chains which rules call exist.
 func (t *contents) targets(rules []string) error {
 	for _, spec := range rules {
-		if to, ok := calls(spec); ok && to.named() && !slices.Contains(t.order, to) {
+		if to, ok := xtables.Calls(spec); ok && named(to) && !slices.Contains(t.order, to) {
 			return fmt.Errorf("no chain %s", to)
 		}
 	}
@@ -157,7 +159,7 @@ func (t *contents) targets(rules []string) error {
 func (t *contents) called(chain ChainName) bool {
 	for _, rules := range t.chains {
 		for _, spec := range rules {
-			if to, ok := calls(spec); ok && to == chain {
+			if to, ok := xtables.Calls(spec); ok && to == chain {
 				return true
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/xtables"
 )
 
 // kernel is what a test runs on: the fake, or the real one through one variant of
@@ -22,13 +23,13 @@ type kernel struct {
 
 // recorder is a runner that remembers which programs it started.
 type recorder struct {
-	runner
+	xtables.Runner
 	mu    sync.Mutex
 	calls []string
 	fail  func(program string) error // nil: nothing fails
 }
 
-func (r *recorder) run(ctx context.Context, stdin, name string, args ...string) (string, error) {
+func (r *recorder) Run(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	r.mu.Lock()
 	r.calls = append(r.calls, path.Base(name))
 	fail := r.fail
@@ -38,7 +39,7 @@ func (r *recorder) run(ctx context.Context, stdin, name string, args ...string) 
 			return "", err
 		}
 	}
-	return r.runner.run(ctx, stdin, name, args...)
+	return r.Runner.Run(ctx, stdin, name, args...)
 }
 
 // take returns the programs started since the last call of take, as in
@@ -46,7 +47,7 @@ func (r *recorder) run(ctx context.Context, stdin, name string, args ...string) 
 func (k *kernel) take() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	calls := strings.ReplaceAll(strings.Join(k.calls, " "), k.sys.variant, "")
+	calls := strings.ReplaceAll(strings.Join(k.calls, " "), string(k.sys.variant), "")
 	k.calls = nil
 	return calls
 }
@@ -59,9 +60,9 @@ func onEachKernel(t *testing.T, test func(t *testing.T, k *kernel)) {
 		k.others(t)
 		test(t, k)
 	})
-	for _, variant := range []string{"-nft", "-legacy"} {
-		t.Run(variant[1:], func(t *testing.T) {
-			k := newKernel(system{look: exec.LookPath, runner: &processes{}, variant: variant})
+	for _, variant := range []xtables.Variant{xtables.NFT, xtables.Legacy} {
+		t.Run(string(variant[1:]), func(t *testing.T) {
+			k := newKernel(system{look: exec.LookPath, runner: &xtables.Processes{}, variant: variant})
 			t.Cleanup(func() { k.flush(t) })
 			k.flush(t)
 			k.others(t)
@@ -77,7 +78,7 @@ func newFake() *kernel {
 }
 
 func newKernel(sys system) *kernel {
-	k := &kernel{recorder: &recorder{runner: sys.runner}, sys: sys}
+	k := &kernel{recorder: &recorder{Runner: sys.runner}, sys: sys}
 	k.sys.ipv6 = true
 	k.sys.runner = k.recorder
 	return k
@@ -129,7 +130,7 @@ func (k *kernel) applied(t *testing.T, rules firewall.Ruleset) *Dataplane {
 // restore changes rules as somebody else on the host does.
 func (k *kernel) restore(t *testing.T, tool, input string) {
 	t.Helper()
-	if _, err := k.runner.run(t.Context(), input, tool+k.sys.variant+"-restore", "--noflush", "-w", "5"); err != nil {
+	if _, err := k.Runner.Run(t.Context(), input, tool+string(k.sys.variant)+"-restore", "--noflush", "-w", "5"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -138,7 +139,7 @@ func (k *kernel) restore(t *testing.T, tool, input string) {
 func (k *kernel) flush(t *testing.T) {
 	t.Helper()
 	for _, tool := range []string{"iptables", "ip6tables"} {
-		_, err := k.runner.run(context.Background(), "*raw\nCOMMIT\n*mangle\nCOMMIT\n*filter\nCOMMIT\n*nat\nCOMMIT\n", tool+k.sys.variant+"-restore")
+		_, err := k.Runner.Run(context.Background(), "*raw\nCOMMIT\n*mangle\nCOMMIT\n*filter\nCOMMIT\n*nat\nCOMMIT\n", tool+string(k.sys.variant)+"-restore")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +150,7 @@ func (k *kernel) flush(t *testing.T) {
 // without comments on time and version and without the counters of policies.
 func (k *kernel) save(t *testing.T, tool string) string {
 	t.Helper()
-	text, err := k.runner.run(t.Context(), "", tool+k.sys.variant+"-save")
+	text, err := k.Runner.Run(t.Context(), "", tool+string(k.sys.variant)+"-save")
 	if err != nil {
 		t.Fatal(err)
 	}

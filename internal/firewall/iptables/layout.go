@@ -5,16 +5,17 @@ import (
 	"strings"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/xtables"
 )
 
 // TableName is a table of iptables.
-type TableName string
+type TableName = xtables.TableName
 
 // The tables that hold rules of ours.
 const (
-	Raw    TableName = "raw"
-	Filter TableName = "filter"
-	NAT    TableName = "nat"
+	Raw    = xtables.Raw
+	Filter = xtables.Filter
+	NAT    = xtables.NAT
 )
 
 // tables returns the tables in the order in which they are written: what drops
@@ -22,7 +23,7 @@ const (
 func tables() []TableName { return []TableName{Raw, Filter, NAT} }
 
 // ChainName is a chain of iptables, one of the kernel's or one of ours.
-type ChainName string
+type ChainName = xtables.ChainName
 
 // The chains of ours.
 const (
@@ -42,7 +43,7 @@ const (
 )
 
 // named reports whether the chain's name is one that we may use.
-func (c ChainName) named() bool { return strings.HasPrefix(string(c), chainPrefix) }
+func named(c ChainName) bool { return strings.HasPrefix(string(c), chainPrefix) }
 
 // place is where the rules of a stage stand.
 type place struct {

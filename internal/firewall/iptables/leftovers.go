@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+
+	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/xtables"
 )
 
 // Leftovers opens what an earlier zwrmd may have left, to be removed: nothing is
 // asked of the kernel, and nothing written. It is nil where there are no programs.
 func Leftovers(context.Context) (*Dataplane, error) {
-	runner := &processes{}
+	runner := &xtables.Processes{}
 	d := &Dataplane{runner: runner}
-	for _, name := range []string{"iptables", "ip6tables"} {
-		t, err := findTool(system{look: exec.LookPath, runner: runner}, name)
+	for _, family := range []firewall.Family{firewall.IPv4, firewall.IPv6} {
+		t, err := xtables.Find(exec.LookPath, runner, family, xtables.HostsChoice)
 		if errors.Is(err, exec.ErrNotFound) {
 			continue
 		}

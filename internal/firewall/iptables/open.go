@@ -10,23 +10,16 @@ import (
 	"strings"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/xtables"
 )
-
-// tool is iptables or ip6tables: the programs that serve one family.
-type tool struct {
-	name    string // "iptables" or "ip6tables", as in messages and differences
-	family  firewall.Family
-	save    string // paths
-	restore string
-}
 
 // system is what a Dataplane is opened on.
 type system struct {
 	uid     int
-	ipv6    bool   // the kernel has IPv6
-	variant string // "", or "-nft" or "-legacy": the host's choice overruled
-	look    func(name string) (path string, err error)
-	runner  runner
+	ipv6    bool // the kernel has IPv6
+	variant xtables.Variant
+	look    xtables.Look
+	runner  xtables.Runner
 }
 
 // Open finds the programs in PATH and asks the kernel for everything that the
@@ -39,7 +32,7 @@ func Open(ctx context.Context) (*Dataplane, error) {
 		uid:    os.Geteuid(),
 		ipv6:   !errors.Is(err, os.ErrNotExist), // in doubt it is there, and is closed
 		look:   exec.LookPath,
-		runner: &processes{},
+		runner: &xtables.Processes{},
 	})
 }
 
@@ -47,23 +40,23 @@ func open(ctx context.Context, sys system) (*Dataplane, error) {
 	if sys.uid != 0 {
 		return nil, fmt.Errorf("use iptables: only root may, and this process runs as user %d", sys.uid)
 	}
-	path, err := find(sys, "iptables"+sys.variant)
+	path, err := xtables.FindProgram(sys.look, "iptables"+string(sys.variant))
 	if err != nil {
 		return nil, err
 	}
 	d := &Dataplane{runner: sys.runner}
-	names := []string{"iptables"}
+	families := []firewall.Family{firewall.IPv4}
 	if sys.ipv6 {
-		names = append(names, "ip6tables")
+		families = append(families, firewall.IPv6)
 	}
-	for _, name := range names {
-		t, err := findTool(sys, name)
+	for _, family := range families {
+		t, err := xtables.Find(sys.look, sys.runner, family, sys.variant)
 		if err != nil {
 			return nil, err
 		}
 		d.tools = append(d.tools, t)
 	}
-	version, err := d.runner.run(ctx, "", path, "--version")
+	version, err := d.runner.Run(ctx, "", path, "--version")
 	if err != nil {
 		return nil, fmt.Errorf("ask iptables for its version: %w", err)
 	}
@@ -77,27 +70,6 @@ func open(ctx context.Context, sys system) (*Dataplane, error) {
 		}
 	}
 	return d, nil
-}
-
-func findTool(sys system, name string) (tool, error) {
-	family := firewall.IPv4
-	if name == "ip6tables" {
-		family = firewall.IPv6
-	}
-	save, err := find(sys, name+sys.variant+"-save")
-	if err != nil {
-		return tool{}, err
-	}
-	restore, err := find(sys, name+sys.variant+"-restore")
-	return tool{name, family, save, restore}, err
-}
-
-func find(sys system, name string) (string, error) {
-	path, err := sys.look(name)
-	if err != nil {
-		return "", fmt.Errorf("find program %q: %w; install the package \"iptables\" (Debian: apt-get install iptables)", name, err)
-	}
-	return path, nil
 }
 
 // feature is something of the kernel that the rules need.
@@ -130,8 +102,8 @@ func features() []feature {
 
 // probe asks the kernel for the features of one family: all in one go, and one by
 // one only to name the culprit.
-func (d *Dataplane) probe(ctx context.Context, t tool) error {
-	needed := slices.DeleteFunc(features(), func(f feature) bool { return f.family&t.family == 0 })
+func (d *Dataplane) probe(ctx context.Context, t xtables.Tool) error {
+	needed := slices.DeleteFunc(features(), func(f feature) bool { return f.family&t.Family == 0 })
 	all := d.try(ctx, t, needed...)
 	if all == nil {
 		return nil
@@ -141,17 +113,17 @@ func (d *Dataplane) probe(ctx context.Context, t tool) error {
 			if f.option != "" {
 				err = fmt.Errorf("the kernel needs %s: %w", f.option, err)
 			}
-			return fmt.Errorf("use %s of %s: %w", f.what, t.name, err)
+			return fmt.Errorf("use %s of %s: %w", f.what, t.Name, err)
 		}
 	}
-	return fmt.Errorf("ask the kernel what %s can do: %w", t.name, all)
+	return fmt.Errorf("ask the kernel what %s can do: %w", t.Name, all)
 }
 
 // try puts a rule for each feature into a scratch chain and takes the chain away
 // again. That takes two transactions: a rule that comes and goes within one never
 // reaches the kernel, and "iptables-restore --test" does not ask it either. A
 // crash in between leaves a chain that no rule calls; Apply and Remove know it.
-func (d *Dataplane) try(ctx context.Context, t tool, needed ...feature) error {
+func (d *Dataplane) try(ctx context.Context, t xtables.Tool, needed ...feature) error {
 	var put, take script
 	for _, name := range tables() {
 		rules := slices.DeleteFunc(slices.Clone(needed), func(f feature) bool { return f.table != name })
@@ -167,9 +139,9 @@ func (d *Dataplane) try(ctx context.Context, t tool, needed ...feature) error {
 		put.line("COMMIT")
 		take.line("*%s\n:%s - [0:0]\n-X %[2]s\nCOMMIT", name, probeChain)
 	}
-	err := d.restore(ctx, t, put.String())
+	err := t.Restore(ctx, put.String())
 	// Where a table cannot be written, neither was the scratch chain.
-	if gone := d.restore(context.WithoutCancel(ctx), t, take.String()); err == nil {
+	if gone := t.Restore(context.WithoutCancel(ctx), take.String()); err == nil {
 		err = gone
 	}
 	return err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"zwrm/internal/firewall/xtables"
 )
 
 // snapshot is what iptables-save printed: the tables that ours may be in.
@@ -17,58 +19,24 @@ type contents struct {
 
 // parse reads the output of iptables-save.
 func parse(text string) (snapshot, error) {
-	found := snapshot{}
-	for _, t := range tables() {
-		found[t] = &contents{chains: map[ChainName][]string{}}
-	}
-	var current *contents // nil: a table that does not concern us
-	for line := range strings.Lines(text) {
-		line = strings.TrimSuffix(line, "\n")
-		switch {
-		case strings.HasPrefix(line, "*"):
-			current = found[TableName(line[1:])]
-		case found[hidden(line)] != nil:
-			// Ours cannot be told from what is not printed, so nothing may be concluded.
-			return nil, fmt.Errorf("table %q holds a rule made with nft that iptables has no words for, and so it shows none: "+
-				"move that rule to a table of its own", string(hidden(line)))
-		case current == nil:
-		case strings.HasPrefix(line, ":"):
-			name, _, _ := strings.Cut(line[1:], " ")
-			current.order = append(current.order, ChainName(name))
-			current.chains[ChainName(name)] = nil
-		case strings.HasPrefix(line, "-A "):
-			name, spec, _ := strings.Cut(line[3:], " ")
-			current.chains[ChainName(name)] = append(current.chains[ChainName(name)], spec)
+	all, found := xtables.Parse(text), snapshot{}
+	for _, name := range tables() {
+		t := all[name]
+		if t == nil {
+			t = xtables.NewTable()
 		}
+		if t.Hidden {
+			return nil, xtables.HiddenError(name) // ours cannot be told from what is not printed
+		}
+		found[name] = &contents{t.Order, t.Chains}
 	}
 	return found, nil
-}
-
-// hidden returns the table that iptables-save (nft variant) leaves out because of
-// a foreign rule in it, or "". A table that only "contains incompatible
-// base-chains" is printed without those, which is no harm.
-func hidden(line string) TableName {
-	rest, ok := strings.CutPrefix(line, "# Table `")
-	if name, found := strings.CutSuffix(rest, "' is incompatible, use 'nft' tool."); ok && found {
-		return TableName(name)
-	}
-	return ""
 }
 
 // marked reports whether a rule carries our comment.
 func marked(spec string) bool {
 	word := strings.TrimSuffix(mark, " ")
 	return strings.Contains(spec, `--comment "`+word) || strings.Contains(spec, "--comment "+word)
-}
-
-// calls returns the chain that a rule jumps or goes to. The name is the last word
-// of the rule, since a jump to a chain has no options.
-func calls(spec string) (ChainName, bool) {
-	words := strings.Fields(spec)
-	if n := len(words); n >= 2 && (words[n-2] == "-j" || words[n-2] == "-g") {
-		return ChainName(words[n-1]), true
-	}
-	return "", false
 }
 
 // ours returns the chains that we made: those with a name of ours that are empty
@@ -85,7 +53,7 @@ func (t *contents) foreign() []ChainName {
 func (t *contents) named(keep func(rules []string) bool) []ChainName {
 	var names []ChainName
 	for _, name := range t.order {
-		if name.named() && keep(t.chains[name]) {
+		if named(name) && keep(t.chains[name]) {
 			names = append(names, name)
 		}
 	}
@@ -113,11 +81,11 @@ type hooked struct {
 func (t *contents) jumps() []hooked {
 	var out []hooked
 	for _, name := range t.order {
-		if name.named() {
+		if named(name) {
 			continue
 		}
 		for i, spec := range t.chains[name] {
-			if to, ok := calls(spec); ok && to.named() && marked(spec) {
+			if to, ok := xtables.Calls(spec); ok && named(to) && marked(spec) {
 				out = append(out, hooked{name, i + 1, spec})
 			}
 		}
@@ -137,7 +105,7 @@ func (t *contents) user(chain ChainName) string {
 			continue
 		}
 		for _, spec := range t.chains[name] {
-			if to, ok := calls(spec); ok && to == chain && !marked(spec) {
+			if to, ok := xtables.Calls(spec); ok && to == chain && !marked(spec) {
 				return "-A " + string(name) + " " + spec
 			}
 		}

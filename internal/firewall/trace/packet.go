@@ -54,7 +54,7 @@ func (p Packet) payload() (protocol byte, payload []byte) {
 	switch p.Service.Protocol {
 	case model.TCP: // RFC 9293
 		payload = []byte{12: 5 << 4, 13: 0x02, 14: 0xfa, 15: 0xf0, 19: 0} // 5 words; SYN; window of 64240
-		put(payload[4:], p.ID)                                           // the sequence number may be any
+		put(payload[4:], p.ID)                                            // the sequence number may be any
 		protocol = unix.IPPROTO_TCP
 	case model.UDP: // RFC 768
 		payload = []byte{5: 8, 7: 0} // 8 bytes long

@@ -1,4 +1,4 @@
-package iptables
+package xtables
 
 import (
 	"bytes"
@@ -15,37 +15,38 @@ import (
 	"time"
 )
 
-// runner starts a program and waits for its end.
-type runner interface {
-	run(ctx context.Context, stdin string, name string, args ...string) (stdout string, err error)
+// Runner starts a program and waits for its end.
+type Runner interface {
+	Run(ctx context.Context, stdin string, name string, args ...string) (stdout string, err error)
 }
 
-// processes runs real programs and knows the last of them.
-type processes struct {
+// Processes runs real programs and knows the last of them. Its zero value is ready
+// for use.
+type Processes struct {
 	mu   sync.Mutex
 	pids [64]int // a ring
 	next int
 }
 
-var _ runner = &processes{}
+var _ Runner = &Processes{}
 
-// ran reports whether one of the last programs had this process id.
-func (p *processes) ran(pid int) bool {
+// Ran reports whether one of the last programs had this process id.
+func (p *Processes) Ran(pid int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return pid != 0 && slices.Contains(p.pids[:], pid)
 }
 
-func (p *processes) note(pid int) {
+func (p *Processes) note(pid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pids[p.next] = pid
 	p.next = (p.next + 1) % len(p.pids)
 }
 
-// run returns what the program wrote. When it fails, the error holds what it
+// Run returns what the program wrote. When it fails, the error holds what it
 // complained of, and the line of its input that it named.
-func (p *processes) run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
+func (p *Processes) Run(ctx context.Context, stdin string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // messages that we read, not in the user's language
