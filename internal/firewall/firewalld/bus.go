@@ -42,7 +42,7 @@ type bus struct {
 	ended    chan struct{}
 
 	mu     sync.Mutex
-	conn   *dbus.Conn // nil: no bus
+	conn   *dbus.Conn // the last one, which may be broken; nil: none yet
 	mood   mood
 	wanted bool // the binding: who takes it away undoes what we want
 }
@@ -146,7 +146,6 @@ func (b *bus) follow(life context.Context, signals <-chan *dbus.Signal) {
 		select {
 		case s, ok := <-signals:
 			if !ok {
-				b.disconnected()
 				return
 			}
 			switch b.meaning(s) {

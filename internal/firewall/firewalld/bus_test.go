@@ -3,9 +3,12 @@ package firewalld
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -66,10 +69,76 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// TestBusAlone: a bus without firewalld.
+// TestBusAlone: a bus without firewalld, at first or later, is nothing to tell of.
 func TestBusAlone(t *testing.T) {
 	t.Parallel()
-	nothingToDo(t, startBus(t).open())
+	bus := startBus(t)
+	nothingToDo(t, bus.open())
+	bus.stop()
+	z := bus.open()
+	bus.start()
+	eventually(t, "connected", func() bool {
+		z.bus.mu.Lock()
+		defer z.bus.mu.Unlock()
+		return z.bus.conn != nil && z.bus.mood == unknown
+	})
+	nothingToDo(t, z)
+	select {
+	case <-z.Changed():
+		t.Error("Changed tells of a bus alone")
+	default:
+	}
+}
+
+// TestEndsInTheMiddle: a firewalld or a bus that ends before it has answered is none.
+func TestEndsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"firewalld", "bus"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bus := startBus(t)
+			f := bus.firewalld(nil)
+			z := &Zone{bus: openBus(t.Context(), bus.address, time.Hour)}
+			t.Cleanup(func() { z.Close() })
+			defer f.stall()()
+			go func() {
+				for f.count() == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				if name == "bus" {
+					bus.stop()
+				} else {
+					f.conn.Close()
+				}
+			}()
+			nothingToDo(t, z)
+		})
+	}
+}
+
+// TestAbsent: which errors mean that nobody is there.
+func TestAbsent(t *testing.T) {
+	tests := []struct {
+		err  error
+		want bool
+	}{
+		{dbus.Error{Name: "org.freedesktop.DBus.Error.ServiceUnknown"}, true},
+		{dbus.Error{Name: "org.freedesktop.DBus.Error.NameHasNoOwner"}, true},
+		{dbus.Error{Name: "org.freedesktop.DBus.Error.NoReply"}, true},
+		{dbus.ErrClosed, true},
+		{io.EOF, true},
+		{io.ErrUnexpectedEOF, true},
+		{&net.OpError{Op: "write", Err: syscall.EPIPE}, true},
+		{dbus.Error{Name: "org.freedesktop.DBus.Error.AccessDenied"}, false},
+		{dbus.Error{Name: service + ".Exception"}, false},
+		{context.DeadlineExceeded, false},
+		{nil, false},
+	}
+	for _, test := range tests {
+		if got := absent(test.err); got != test.want {
+			t.Errorf("%v: %v", test.err, got)
+		}
+	}
 }
 
 // TestStarting: a firewalld that has its name and does not answer yet is taken for
@@ -133,12 +202,25 @@ func TestSilent(t *testing.T) {
 // TestSilentBus: a bus that takes connections and says nothing holds nobody up.
 func TestSilentBus(t *testing.T) {
 	t.Parallel()
-	bus := startBus(t)
-	bus.stop()
-	listener, err := net.Listen("unix", filepath.Join(bus.dir, "bus"))
+	d := startBus(t)
+	d.stop()
+	listener, err := net.Listen("unix", filepath.Join(d.dir, "bus"))
 	must(t, err)
 	defer listener.Close()
-	nothingToDo(t, bus.open())
+	nothingToDo(t, d.open())
+
+	ctx, cancel := context.WithCancel(t.Context())
+	opened := make(chan *bus, 1)
+	go func() { opened <- openBus(ctx, d.address, time.Hour) }()
+	_, err = listener.Accept()
+	must(t, err)
+	cancel()
+	select {
+	case b := <-opened:
+		b.close()
+	case <-time.After(arriveWithin):
+		t.Error("a canceled attempt to connect goes on")
+	}
 }
 
 // TestCanceled: the caller's own context is no sign of a firewalld that hangs.
@@ -233,4 +315,8 @@ func TestSignals(t *testing.T) {
 	await(t, z, "moved by somebody")
 	f.emit(updated, "public", map[string]dbus.Variant{})
 	await(t, z, "settings of a zone")
+	must(t, z.Remove(t.Context()))
+	if z.bus.wants() {
+		t.Error("the binding is wanted after Remove")
+	}
 }

@@ -18,7 +18,6 @@ const (
 	zoneCalls   = service + ".zone"
 	configCalls = service + ".config"
 	getProperty = "org.freedesktop.DBus.Properties.Get"
-	failed      = service + ".Exception" // the name of every error
 )
 
 // code begins the text of firewalld's errors.
@@ -33,7 +32,7 @@ const (
 // is reports whether firewalld refused for this reason.
 func is(err error, c code) bool {
 	var refused dbus.Error
-	if !errors.As(err, &refused) || refused.Name != failed {
+	if !errors.As(err, &refused) {
 		return false
 	}
 	reason, _, _ := strings.Cut(refused.Error(), ":")

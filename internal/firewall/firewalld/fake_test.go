@@ -54,8 +54,14 @@ func (d *daemon) start() {
 </busconfig>`, d.address, d.dir)
 	must(d.t, os.WriteFile(conf, []byte(text), 0o600))
 	// Who asks for a firewalld that does not run must not have it started.
-	activation := "[D-BUS Service]\nName=" + service + "\nExec=/bin/false\n"
+	started := filepath.Join(d.dir, "started")
+	activation := fmt.Sprintf("[D-BUS Service]\nName=%s\nExec=/usr/bin/touch %s\n", service, started)
 	must(d.t, os.WriteFile(filepath.Join(d.dir, "firewalld.service"), []byte(activation), 0o600))
+	d.t.Cleanup(func() {
+		if _, err := os.Stat(started); err == nil {
+			d.t.Error("the bus was asked to start firewalld")
+		}
+	})
 	cmd := exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--print-address=1", "--config-file="+conf)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -178,7 +184,7 @@ func (f *fake) enter(method string, args ...string) *dbus.Error {
 		<-hold
 	}
 	if text != "" {
-		return dbus.NewError(failed, []any{text})
+		return dbus.NewError(service+".Exception", []any{text})
 	}
 	return nil
 }

@@ -24,13 +24,6 @@ func (b *bus) is(m mood) bool {
 	return b.mood == m
 }
 
-// disconnected notes that there is no bus.
-func (b *bus) disconnected() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.conn = nil
-}
-
 // ready returns the connection if it makes sense to ask firewalld.
 func (b *bus) ready() (*dbus.Conn, error) {
 	b.mu.Lock()

@@ -43,10 +43,12 @@ type Zone struct {
 // no firewalld on it, is no error: both are found when they appear. ctx bounds the
 // attempt to connect.
 func Open(ctx context.Context, address Address) (*Zone, error) {
+	z := &Zone{bus: openBus(ctx, address, patience)}
 	if err := ctx.Err(); err != nil {
+		z.bus.close()
 		return nil, err
 	}
-	return &Zone{bus: openBus(ctx, address, patience)}, nil
+	return z, nil
 }
 
 // Close disconnects. The binding stays as it is.

@@ -37,6 +37,8 @@ func (d *Dataplane) Made(pid int) bool {
 // Preflight returns a *ForeignError, or several joined, when a chain with a name
 // of ours holds rules and none of them is ours. It changes nothing.
 func (d *Dataplane) Preflight(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, t := range d.tools {
 		found, err := d.read(ctx, t)
 		if err != nil {
@@ -123,6 +125,8 @@ func (d *Dataplane) remove(ctx context.Context, t xtables.Tool) error {
 
 // Dump returns our part of the kernel's rules in the form of `iptables -S`.
 func (d *Dataplane) Dump(ctx context.Context) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var out string
 	for _, t := range d.tools {
 		found, err := d.read(ctx, t)
@@ -163,10 +167,7 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 		if scripts[i] == "" {
 			continue
 		}
-		if err := d.observe(ctx, t); err != nil {
-			return err
-		}
-		d.tally(t).Reset() // counters begin again
+		d.tally(t).Reset() // counters begin again; they were read just now
 		if err := t.Restore(ctx, scripts[i]); err != nil {
 			return fmt.Errorf("write the rules of %s: %w", t.Name, err)
 		}
@@ -177,7 +178,7 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 
 // read returns what the kernel holds.
 func (d *Dataplane) read(ctx context.Context, t xtables.Tool) (snapshot, error) {
-	text, err := t.Save(ctx)
+	text, err := t.Save(ctx, "--counters")
 	if err != nil {
 		return nil, err
 	}
@@ -185,5 +186,6 @@ func (d *Dataplane) read(ctx context.Context, t xtables.Tool) (snapshot, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read the rules of %s: %w", t.Name, err)
 	}
+	d.tally(t).Observe(found.drops())
 	return found, nil
 }

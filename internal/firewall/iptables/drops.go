@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"context"
-	"strconv"
 	"strings"
 
 	"zwrm/internal/firewall"
@@ -16,7 +15,7 @@ func (d *Dataplane) Drops(ctx context.Context) (firewall.Drops, error) {
 	defer d.mu.Unlock()
 	sum := firewall.Drops{}
 	for _, t := range d.tools {
-		if err := d.observe(ctx, t); err != nil {
+		if _, err := d.read(ctx, t); err != nil {
 			return nil, err
 		}
 		for reason, count := range d.tally(t).Sum() {
@@ -26,23 +25,7 @@ func (d *Dataplane) Drops(ctx context.Context) (firewall.Drops, error) {
 	return sum, nil
 }
 
-// observe reads the counters of a family into its tally.
-func (d *Dataplane) observe(ctx context.Context, t xtables.Tool) error {
-	text, err := t.Save(ctx, "--counters")
-	if err != nil {
-		return err
-	}
-	now := firewall.Drops{}
-	for line := range strings.Lines(text) {
-		if reason, count, ok := counted(strings.TrimSuffix(line, "\n")); ok {
-			now.Add(reason, count)
-		}
-	}
-	d.tally(t).Observe(now)
-	return nil
-}
-
-// tally returns that of a family.
+// tally returns that of a family. Every reading of the rules goes into it.
 func (d *Dataplane) tally(t xtables.Tool) *firewall.Tally {
 	if d.tallies == nil {
 		d.tallies = map[string]*firewall.Tally{}
@@ -53,18 +36,18 @@ func (d *Dataplane) tally(t xtables.Tool) *firewall.Tally {
 	return d.tallies[t.Name]
 }
 
-// counted reads a line of `iptables-save --counters`, as in
-// `[7:420] -A ZWRM-INPUT ... --comment "zwrm: host" -j DROP`, if it is a rule of
-// ours that drops.
-func counted(line string) (firewall.Reason, firewall.Count, bool) {
-	counters, rule, _ := strings.Cut(line, "] -A ")
-	if !named(ChainName(rule)) || !strings.HasSuffix(rule, " -j DROP") {
-		return "", firewall.Count{}, false
+// drops returns the counters of our rules that drop.
+func (s snapshot) drops() firewall.Drops {
+	drops := firewall.Drops{}
+	for _, t := range s {
+		for _, chain := range t.ours() {
+			for i, spec := range t.chains[chain] {
+				_, comment, ok := strings.Cut(spec, mark)
+				if reason, _, _ := strings.Cut(comment, `"`); ok && strings.HasSuffix(spec, " -j DROP") {
+					drops.Add(firewall.Reason(reason), t.counts[chain][i])
+				}
+			}
+		}
 	}
-	_, comment, _ := strings.Cut(rule, mark)
-	reason, _, ok := strings.Cut(comment, `"`)
-	packets, bytes, _ := strings.Cut(strings.TrimPrefix(counters, "["), ":")
-	p, failedPackets := strconv.ParseUint(packets, 10, 64)
-	b, failedBytes := strconv.ParseUint(bytes, 10, 64)
-	return firewall.Reason(reason), firewall.Count{Packets: p, Bytes: b}, ok && failedPackets == nil && failedBytes == nil
+	return drops
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/xtables"
 )
 
@@ -15,6 +16,7 @@ type snapshot map[TableName]*contents
 type contents struct {
 	order  []ChainName
 	chains map[ChainName][]string // rules without "-A CHAIN"
+	counts map[ChainName][]firewall.Count
 }
 
 // parse reads the output of iptables-save.
@@ -28,7 +30,7 @@ func parse(text string) (snapshot, error) {
 		if t.Hidden {
 			return nil, xtables.HiddenError(name) // ours cannot be told from what is not printed
 		}
-		found[name] = &contents{t.Order, t.Chains}
+		found[name] = &contents{t.Order, t.Chains, t.Counts}
 	}
 	return found, nil
 }

@@ -18,20 +18,19 @@ const traceGroup = 1 << (unix.NFNLGRP_NFTRACE - 1)
 // event is one thing that the kernel tells of a packet (NFT_MSG_TRACE).
 type event struct {
 	id   uint32 // of the packet
-	kind uint32 // NFT_TRACETYPE_*
 	out  int    // index of the device that it leaves by, if that is known yet
 	step Step   // without hook and comment
 }
 
 func decodeEvent(m netlink.Message) (event, error) {
 	var e event
-	var policy uint32
+	var kind, policy uint32 // NFT_TRACETYPE_*, NF_*
 	err := each(m, func(a *netlink.AttributeDecoder) {
 		switch a.Type() {
 		case unix.NFTA_TRACE_ID:
 			e.id = a.Uint32()
 		case unix.NFTA_TRACE_TYPE:
-			e.kind = a.Uint32()
+			kind = a.Uint32()
 		case unix.NFTA_TRACE_OIF:
 			e.out = int(a.Uint32())
 		case unix.NFTA_TRACE_TABLE:
@@ -61,7 +60,7 @@ func decodeEvent(m netlink.Message) (event, error) {
 	}
 	e.step.Family = familyOf(m.Data[0])
 	switch {
-	case e.kind == unix.NFT_TRACETYPE_POLICY:
+	case kind == unix.NFT_TRACETYPE_POLICY:
 		e.step.Verdict = verdictOf(int32(policy))
 	case e.step.Handle == 0: // the end of a chain, where kernels say continue, and some that it is a rule
 		e.step.Verdict = Return

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"zwrm/internal/firewall"
 )
 
@@ -171,6 +173,9 @@ func run(ctx context.Context, probe Probe, send func() error, flags []uint32) (_
 		return Result{}, context.Cause(ctx)
 	}
 	reader, err := dial(0)
+	if errors.Is(err, unix.EPROTONOSUPPORT) { // a kernel without nfnetlink
+		return Result{}, ErrLegacy
+	}
 	if err != nil {
 		return Result{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -146,6 +147,12 @@ func rules() firewall.Ruleset {
 	})
 }
 
+// handles are the numbers that the kernel gives to rules.
+var handles = regexp.MustCompile(`rule \d+ "`)
+
+// owner is what nft says of a table's owner; nft 1.0.6 and later differ in how.
+var owner = regexp.MustCompile(`\{( # progname \S+)?\n(\tflags owner\n)?`)
+
 func tcp(port uint16) model.Service { return model.Service{Protocol: model.TCP, Port: port} }
 func udp(port uint16) model.Service { return model.Service{Protocol: model.UDP, Port: port} }
 
@@ -164,13 +171,14 @@ func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 		test(t, w)
 	})
 	t.Run("iptables", func(t *testing.T) {
+		variant(t, "nft")
 		w := newWorld(t)
 		applyIptables(t)
 		test(t, w)
 	})
 }
 
-func applyIptables(t *testing.T) {
+func applyIptables(t *testing.T) *iptables.Dataplane {
 	t.Helper()
 	d, err := iptables.Open(t.Context())
 	if err != nil {
@@ -179,6 +187,7 @@ func applyIptables(t *testing.T) {
 	if err := d.Apply(t.Context(), rules()); err != nil {
 		t.Fatal(err)
 	}
+	return d
 }
 
 // variant makes the name iptables mean one of its variants, "nft" or "legacy".

@@ -2,7 +2,10 @@ package xtables
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+
+	"zwrm/internal/firewall"
 )
 
 // TableName is a table of iptables.
@@ -24,17 +27,18 @@ type Snapshot map[TableName]*Table
 // Table is one table of a Snapshot.
 type Table struct {
 	Order    []ChainName
-	Chains   map[ChainName][]string // rules without "-A CHAIN", as iptables-save prints them
-	Policies map[ChainName]string   // "ACCEPT" and "DROP" of the kernel's chains, "-" of others
-	Hidden   bool                   // there are rules that iptables has no words for, and so none was printed
+	Chains   map[ChainName][]string         // rules without "-A CHAIN", as iptables-save prints them
+	Counts   map[ChainName][]firewall.Count // of the rules, in the same order; 0 without --counters
+	Policies map[ChainName]string           // "ACCEPT" and "DROP" of the kernel's chains, "-" of others
+	Hidden   bool                           // there are rules that iptables has no words for, and so none was printed
 }
 
 // NewTable returns a table without chains.
 func NewTable() *Table {
-	return &Table{Chains: map[ChainName][]string{}, Policies: map[ChainName]string{}}
+	return &Table{Chains: map[ChainName][]string{}, Counts: map[ChainName][]firewall.Count{}, Policies: map[ChainName]string{}}
 }
 
-// Parse reads the output of iptables-save.
+// Parse reads the output of iptables-save, with or without --counters.
 func Parse(text string) Snapshot {
 	found := Snapshot{}
 	table := func(name TableName) *Table {
@@ -57,12 +61,27 @@ func Parse(text string) Snapshot {
 			current.Order = append(current.Order, ChainName(name))
 			current.Chains[ChainName(name)] = nil
 			current.Policies[ChainName(name)] = policy
-		case strings.HasPrefix(line, "-A "):
-			name, spec, _ := strings.Cut(line[3:], " ")
-			current.Chains[ChainName(name)] = append(current.Chains[ChainName(name)], spec)
+		default:
+			current.rule(line)
 		}
 	}
 	return found
+}
+
+// rule takes in a line like "[7:420] -A INPUT -i lo -j ACCEPT", if it is one.
+func (t *Table) rule(line string) {
+	counters, rule, ok := strings.Cut(line, "-A ")
+	if !ok || counters != "" && !strings.HasPrefix(counters, "[") {
+		return
+	}
+	word, spec, _ := strings.Cut(rule, " ")
+	name := ChainName(word)
+	var count firewall.Count
+	packets, bytes, _ := strings.Cut(strings.Trim(counters, "[] "), ":")
+	count.Packets, _ = strconv.ParseUint(packets, 10, 64) // 0 without counters
+	count.Bytes, _ = strconv.ParseUint(bytes, 10, 64)
+	t.Chains[name] = append(t.Chains[name], spec)
+	t.Counts[name] = append(t.Counts[name], count)
 }
 
 // HiddenError says that nothing can be concluded from a table, since not all of it
