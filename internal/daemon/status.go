@@ -18,7 +18,7 @@ import (
 func (d *Daemon) apiDeps(f *fleet.Fleet) api.Deps {
 	return api.Deps{
 		Apps: f, VMs: f, Images: d.images, ImageRemover: f,
-		Network: network{d, f}, Events: d.events, Metrics: metrics(d, f),
+		Network: network{d, f}, Tracer: network{d, f}, Events: d.events, Metrics: metrics(d, f),
 		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, Log: d.log,
 	}
 }

@@ -85,10 +85,13 @@ func (l Layout) Guest(s Slot) netip.Addr { return l.addr(s, 2) }
 // Netmask returns the mask of every block.
 func (Layout) Netmask() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 252}) }
 
-// GuestMAC returns the Ethernet address of the slot's guest: 02:5a and the four
-// bytes of its IPv4 address.
-func (l Layout) GuestMAC(s Slot) MAC {
-	a := l.Guest(s).As4()
+// GuestMAC returns the Ethernet address of the slot's guest.
+func (l Layout) GuestMAC(s Slot) MAC { return MACOf(l.Guest(s)) }
+
+// MACOf returns the Ethernet address that belongs to an IPv4 address of a guest: 02:5a
+// and its four bytes.
+func MACOf(guest netip.Addr) MAC {
+	a := guest.As4()
 	return MAC{0x02, 0x5a, a[0], a[1], a[2], a[3]}
 }
 

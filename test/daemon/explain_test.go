@@ -14,10 +14,11 @@ import (
 )
 
 // explain returns what zwrm network explain says.
-func explain(t *testing.T, d *zwrmtest.Daemon, source, target string) wire.Explanation {
+func explain(t *testing.T, d *zwrmtest.Daemon, source, target string, options ...string) wire.Explanation {
 	t.Helper()
 	var e wire.Explanation
-	must(t, json.Unmarshal([]byte(d.Must(t, "network", "explain", source, target, "-o", "json")), &e))
+	args := append([]string{"network", "explain", source, target, "-o", "json"}, options...)
+	must(t, json.Unmarshal([]byte(d.Must(t, args...)), &e))
 	return e
 }
 
@@ -90,6 +91,22 @@ func testExplain(t *testing.T, dataplane string) {
 				t.Errorf("explain says %s, and a real one passes: %t (%v)", said.Verdict, passes, err)
 			}
 		})
+	}
+	// A trace sends a packet of its own, and the kernel names the same rule.
+	for _, test := range []struct{ source, target, reason string }{
+		{"web-0", "web-1:80", "app"},
+		{"web-0", "db-0", "other-app"},
+		{"db-0", "192.0.2.2:53/udp", "internet"},
+		{"web-0", "203.0.113.9:80", "egress-denied"},
+		{"192.0.2.2", "web-0:80", "not-published"},
+		{"web-0", "host:8080", "host-access"},
+		{"web-0", "192.0.2.1:53/udp", "host"},
+		{"host", "db-0:80", "from-host"},
+	} {
+		said := explain(t, d, test.source, test.target, "--trace")
+		if said.Trace == nil || !said.Trace.Agrees || said.Reason != test.reason || !strings.Contains(said.Trace.Rule, `"zwrm: `+test.reason) {
+			t.Errorf("%s to %s: %+v, trace %+v", test.source, test.target, said, said.Trace)
+		}
 	}
 	// The words stand for addresses that are in use for nothing else.
 	for _, test := range []struct{ source, target, reason, address string }{

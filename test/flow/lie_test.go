@@ -69,7 +69,7 @@ type liar struct {
 func newLiar(t *testing.T, w *world) *liar {
 	t.Helper()
 	guest := w.guest(t, "web-2")
-	l := &liar{Guest: guest, w: w, mac: guestMAC(guest.Address()), port: honest,
+	l := &liar{Guest: guest, w: w, mac: ipam.MACOf(guest.Address()), port: honest,
 		victim: w.machines["web-1"].address, stranger: w.machines["db-0"].address,
 		internet: netip.MustParseAddr(zwrmtest.OutsideAddress), lan: w.machines["lan"].address,
 		host: netip.MustParseAddr(zwrmtest.HostAddress), gateway: guest.Gateway()}
@@ -102,11 +102,6 @@ func exchange(t *testing.T, w *world, from string, port uint16) {
 	send(t, conn, "ping", peer.LocalAddr())
 	send(t, peer, "pong", receive(t, peer, "ping"))
 	receive(t, conn, "pong")
-}
-
-func guestMAC(a netip.Addr) ipam.MAC {
-	b := a.As4()
-	return ipam.MAC{0x02, 0x5a, b[0], b[1], b[2], b[3]}
 }
 
 // barrier sends an honest packet to the internet and waits for it: what was sent

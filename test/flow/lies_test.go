@@ -64,7 +64,7 @@ func (l *liar) hardware() []lie {
 	}
 	foreignTo := func(mac ipam.MAC) [][]byte { return [][]byte{ethernet(mac, etherTypeIPv4, honest)} }
 	return []lie{
-		{name: "MAC of another VM", reason: "spoofed-mac", frames: foreignTo(guestMAC(l.victim))},
+		{name: "MAC of another VM", reason: "spoofed-mac", frames: foreignTo(ipam.MACOf(l.victim))},
 		{name: "MAC of the gateway", reason: "spoofed-mac", frames: foreignTo(ipam.GatewayMAC())},
 		{name: "MAC 0", reason: "spoofed-mac", frames: foreignTo(ipam.MAC{})},
 		{name: "MAC of everybody", reason: "spoofed-mac", frames: foreignTo(broadcastMAC())},

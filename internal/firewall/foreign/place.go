@@ -65,7 +65,7 @@ func place(filter *xtables.Table, b builtin) xtables.ChainName {
 	}
 	for _, spec := range filter.Chains[b.chain] {
 		switch target := always(spec); target {
-		case "ACCEPT", "DROP", "REJECT", "RETURN":
+		case "ACCEPT", "DROP", "REJECT":
 			return b.chain // what stands behind it is never asked
 		case string(dockerUser):
 			return dockerUser
@@ -78,19 +78,22 @@ func place(filter *xtables.Table, b builtin) xtables.ChainName {
 // by its policy, or by a last rule.
 func drops(t *xtables.Table, chain xtables.ChainName) bool { return end(t, chain) != "" }
 
-// end returns what drops in the end, "policy DROP" or a rule; "" if nothing does. That
+// policyDrop is what drops in a chain without a last rule that does.
+const policyDrop = "policy DROP"
+
+// end returns what drops in the end, policyDrop or a rule; "" if nothing does. That
 // firewalld does, by a rule behind its zones, is between us and firewalld.
 func end(t *xtables.Table, chain xtables.ChainName) string {
 	for _, spec := range t.Chains[chain] {
 		switch target := always(spec); {
-		case target == "ACCEPT" || target == "RETURN", strings.HasSuffix(target, zonesSuffix):
+		case target == "ACCEPT", strings.HasSuffix(target, zonesSuffix):
 			return ""
-		case target == "DROP" || target == "REJECT":
+		case target == "DROP", target == "REJECT":
 			return spec
 		}
 	}
 	if t.Policies[chain] == "DROP" {
-		return "policy DROP"
+		return policyDrop
 	}
 	return ""
 }
@@ -112,16 +115,16 @@ func always(spec string) string {
 
 // ours reports whether a rule is an accept of ours, of whatever version.
 func ours(spec string) bool {
-	return strings.HasSuffix(spec, " -j ACCEPT") && strings.Contains(spec, "-group "+group()+" ") && reason(spec) != ""
+	return strings.HasSuffix(spec, " -j ACCEPT") && strings.Contains(spec, "-group "+group()+" ") && comment(spec) != ""
 }
 
-// reason returns what the comment of a rule of ours says, and "" of others.
-func reason(spec string) firewall.Reason {
-	found := regexp.MustCompile(`--comment "?` + mark + `([a-z-]+)"?`).FindStringSubmatch(spec)
+// comment returns what the comment of a rule of ours says, and "" of others.
+func comment(spec string) Let {
+	found := regexp.MustCompile(`--comment "` + mark + `([^"]+)"`).FindStringSubmatch(spec)
 	if found == nil {
 		return ""
 	}
-	return firewall.Reason(found[1])
+	return Let(found[1])
 }
 
 // differences compares the plan with what there is.

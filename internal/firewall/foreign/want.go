@@ -32,12 +32,16 @@ const (
 // mark begins the comment of each rule of ours.
 const mark = "zwrm: "
 
+// Let is what an accept lets through, as its comment says: a firewall.Reason, or one
+// and the service.
+type Let string
+
 // accept is a rule that lets our devices pass, in two languages.
 type accept struct {
-	hook   Hook
-	reason firewall.Reason
-	xt     string // matches as iptables-save prints them
-	nft    string // matches as nft reads them
+	hook Hook
+	let  Let
+	xt   string // matches as iptables-save prints them
+	nft  string // matches as nft reads them
 }
 
 // spec returns the rule as iptables-save prints it, without "-A CHAIN".
@@ -46,7 +50,7 @@ func (a accept) spec() string { return a.xt + " -m comment --comment " + a.comme
 // statement returns the rule as nft reads it.
 func (a accept) statement() string { return a.nft + " accept comment " + a.comment() }
 
-func (a accept) comment() string { return `"` + mark + string(a.reason) + `"` }
+func (a accept) comment() string { return `"` + mark + string(a.let) + `"` }
 
 // accepts returns the rules that chains of a hook must have. Those for the host are
 // about the address of the device that a packet comes by, as ours are, and about
@@ -56,22 +60,22 @@ func (w Want) accepts(hook Hook) []accept {
 	const toGateway, nftToGateway = "-m addrtype --dst-type LOCAL --limit-iface-in", "fib daddr . iif type local"
 	all := []accept{
 		// Where it leads is not known yet.
-		{Prerouting, firewall.Internet, "", "{iif}"},
-		{Prerouting, firewall.Known, "", "{nft-in} {nft-known}"},
+		{Prerouting, Let(firewall.Internet), "", "{iif}"},
+		{Prerouting, Let(firewall.Known), "", "{nft-in} {nft-known}"},
 
-		{Forward, firewall.Internet, "-o {ext} -m devgroup {from}", "{iif} {nft-out}"},
-		{Forward, firewall.Known, "-i {ext} -m devgroup {to} {known}", "{nft-in} {oif} {nft-known}"},
-		{Forward, firewall.Peers, "-m devgroup {from} {to}", "{iif} {oif}"},
+		{Forward, Let(firewall.Internet), "-o {ext} -m devgroup {from}", "{iif} {nft-out}"},
+		{Forward, Let(firewall.Known), "-i {ext} -m devgroup {to} {known}", "{nft-in} {oif} {nft-known}"},
+		{Forward, Let(firewall.Peers), "-m devgroup {from} {to}", "{iif} {oif}"},
 
-		{Input, firewall.Known, "-m devgroup {from} {known}", "{iif} {nft-known}"},
-		{Input, firewall.Ping, "-p icmp -m devgroup {from} -m icmp --icmp-type 8 " + toGateway, "{iif} icmp type echo-request " + nftToGateway},
+		{Input, Let(firewall.Known), "-m devgroup {from} {known}", "{iif} {nft-known}"},
+		{Input, Let(firewall.Ping), "-p icmp -m devgroup {from} -m icmp --icmp-type 8 " + toGateway, "{iif} icmp type echo-request " + nftToGateway},
 	}
 	for _, s := range w.HostAccess {
-		all = append(all, accept{Input, firewall.HostAccess,
+		all = append(all, accept{Input, Let(firewall.HostAccess) + " " + Let(s.String()),
 			fmt.Sprintf("-p %s -m devgroup {from} -m %[1]s --dport %d %s", s.Protocol, s.Port, toGateway),
 			fmt.Sprintf("{iif} %s dport %d %s", s.Protocol, s.Port, nftToGateway)})
 	}
-	all = append(all, accept{Output, firewall.FromHost, "-m devgroup {to}", "{oif}"})
+	all = append(all, accept{Output, Let(firewall.FromHost), "-m devgroup {to}", "{oif}"})
 	words := w.words()
 	var out []accept
 	for _, a := range all {

@@ -110,7 +110,7 @@ func (f *follower) take(e event) (known bool) {
 	own := step.Family == Inet && step.Table == ownTable
 	switch {
 	case !f.marked:
-		f.marked, f.id = own && step.Handle != 0, e.id // the one rule there matches no other packet
+		f.marked, f.id = own, e.id // the one rule there matches no other packet
 		return false
 	case e.id != f.id:
 		return false
