@@ -55,7 +55,8 @@ func (r Ruleset) Decide(f Flow) Decision {
 }
 
 // way returns the stages that the packet comes by. Only the first packet of a
-// connection is asked for NAT; the others are treated like it.
+// connection is asked for NAT; the others are treated like it, and what is of none
+// goes as it is.
 func (f Flow) way() []Stage {
 	var way []Stage
 	switch {
@@ -66,7 +67,7 @@ func (f Flow) way() []Stage {
 	default:
 		way = []Stage{Ingress, Forward}
 	}
-	if f.is(Established) || f.is(Related) {
+	if f.is(Established) || f.is(Related) || f.is(Invalid) {
 		return way
 	}
 	return append(way, NAT)

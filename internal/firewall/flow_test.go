@@ -45,6 +45,7 @@ func TestDecide(t *testing.T) {
 		{"error from outside", eth0, web0, public, guest, "", is(firewall.Related), firewall.Accept, firewall.Known, false},
 		{"internet", web0, eth0, guest, public, "tcp/80", nil, firewall.Accept, firewall.Internet, true},
 		{"internet, later packet", web0, eth0, guest, public, "tcp/80", is(firewall.Established), firewall.Accept, firewall.Known, false},
+		{"internet, of no connection", web0, eth0, guest, public, "tcp/80", is(firewall.Invalid), firewall.Drop, firewall.NotTracked, false},
 		{"metadata", web0, eth0, guest, netip.MustParseAddr("169.254.169.254"), "tcp/80", nil, firewall.Drop, firewall.EgressDenied, false},
 		{"nobody's address", web0, eth0, guest, netip.MustParseAddr("172.16.9.9"), "", nil, firewall.Drop, firewall.Unowned, false},
 		{"another interface", web0, lan0, guest, public, "", nil, firewall.Drop, firewall.OtherDevice, false},

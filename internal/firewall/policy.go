@@ -85,8 +85,11 @@ func forward(p Policy) []Rule {
 	for _, denied := range p.EgressDeny {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: denied, Verdict: Drop, Reason: EgressDenied})
 	}
+	out := Devices{Name: p.External}
 	return append(rules,
-		Rule{Stage: Forward, Family: IPv4, From: vms, To: Devices{Name: p.External}, Verdict: Accept, Reason: Internet},
+		// It would leave with the guest's own address, since what is not tracked is not masqueraded.
+		Rule{Stage: Forward, Family: IPv4, From: vms, To: out, Packet: Invalid, Verdict: Drop, Reason: NotTracked},
+		Rule{Stage: Forward, Family: IPv4, From: vms, To: out, Verdict: Accept, Reason: Internet},
 		Rule{Stage: Forward, Family: IPv4, From: vms, Verdict: Drop, Reason: OtherDevice},
 		Rule{Stage: Forward, Family: IPv4, To: vms, Verdict: Drop, Reason: Unpublished})
 }

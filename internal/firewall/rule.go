@@ -74,6 +74,7 @@ const (
 	Established      Packet = "established"        // of a connection that both sides have used
 	Related          Packet = "related"            // brought about by a known connection, such as an ICMP error
 	RelatedToGateway Packet = "related-to-gateway" // related, and to an address of the device it came by
+	Invalid          Packet = "invalid"            // connection tracking cannot tell whose it is: its checksum is wrong, or its place in a connection
 	Misrouted        Packet = "misrouted"          // the route back to its source leaves by another device
 	NotGuest         Packet = "not-guest"          // source is not the third address of a /30
 	ForeignMAC       Packet = "foreign-mac"        // its Ethernet source is not 02:5a and the IPv4 source
@@ -103,6 +104,7 @@ const (
 	NoPrivate    Reason = "private-networking-off"
 	Unowned      Reason = "no-such-vm"
 	EgressDenied Reason = "egress-denied"
+	NotTracked   Reason = "invalid"
 	Internet     Reason = "internet"
 	OtherDevice  Reason = "other-interface"
 	Unpublished  Reason = "not-published"

@@ -135,6 +135,8 @@ func (l *liar) malformed() []lie {
 	}
 	wrongSum := udp4(netip.AddrPortFrom(l.Address(), 4000), netip.AddrPortFrom(l.gateway, 53))
 	binary.BigEndian.PutUint16(wrongSum[26:], 0x1234)
+	wrongSumOut := udp4(netip.AddrPortFrom(l.Address(), 4000), netip.AddrPortFrom(l.internet, 9000))
+	binary.BigEndian.PutUint16(wrongSumOut[26:], 0x1234)
 	return []lie{
 		{name: "wrong checksum of the header", reason: "malformed", frames: spoil(func(p []byte) { p[10]++ })},
 		{name: "header too short", reason: "malformed", frames: spoil(func(p []byte) { p[0] = 0x44; p[10], p[11] = 0, 0 })},
@@ -142,6 +144,7 @@ func (l *liar) malformed() []lie {
 		{name: "shorter than its header", reason: "malformed", frames: spoil(func(p []byte) { p[2], p[3] = 0, 19; checkIP(p) })},
 		{name: "IP version 5", reason: "malformed", frames: spoil(func(p []byte) { p[0] = 0x55; checkIP(p) })},
 		{name: "cut off in its header", reason: "malformed", frames: [][]byte{l.frame(udp4(netip.AddrPortFrom(l.Address(), 1), netip.AddrPortFrom(l.victim, 2))[:12])}},
+		{name: "wrong checksum of UDP to the internet", reason: "invalid", frames: [][]byte{l.frame(wrongSumOut)}},
 		{name: "wrong checksum of UDP to a service", frames: [][]byte{l.frame(wrongSum)}},
 	}
 }

@@ -76,7 +76,8 @@ func TestDockerFirst(t *testing.T) {
 	})
 }
 
-// TestDockerLater: Docker comes to a host on which VMs run, and goes before zwrmd.
+// TestDockerLater: Docker comes to a host on which VMs run, goes and comes again, and
+// stays when zwrmd stops.
 func TestDockerLater(t *testing.T) {
 	onEachDataplane(t, func(t *testing.T, dataplane string) {
 		h := zwrmtest.NewHost(t)
@@ -87,14 +88,62 @@ func TestDockerLater(t *testing.T) {
 		h.Run(t, "iptables", "-P", "FORWARD", "DROP") // as Docker does unless forwarding is on before it starts
 		s.fine(t, "Docker started")
 		d.fine(t, "beside VMs")
-		d.cli(t, "rm", "--force", "box")
 		d.stop(t)
 		s.fine(t, "Docker stopped")
+		d.start(t)
+		s.fine(t, "Docker started again")
+		d.fine(t, "started again")
 		alone := theirs(t, h)
 		s.daemon.Stop(t)
 		same(t, "zwrmd stopped", h.Rules(t), alone)
 		left(t, h)
+		d.fine(t, "zwrmd stopped")
 	})
+}
+
+// TestAccepts: with the dataplane nftables, what we put into rules of others is the
+// same few rules however many VMs there are, and none with the dataplane iptables, even
+// when the other one was killed.
+func TestAccepts(t *testing.T) {
+	t.Parallel()
+	h := zwrmtest.NewHost(t)
+	d := startDocker(t, h)
+	d.serve(t, "box", published)
+	before := h.Rules(t)
+	s := newSite(t, h, "nftables")
+	const want = "" +
+		`-A DOCKER-USER -o eth0 -m devgroup --src-group 0x5a000000/0xff000000 -m comment --comment "zwrm: internet" -j ACCEPT` + "\n" +
+		`-A DOCKER-USER -i eth0 -m devgroup --dst-group 0x5a000000/0xff000000 -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment "zwrm: established" -j ACCEPT` + "\n" +
+		`-A DOCKER-USER -m devgroup --src-group 0x5a000000/0xff000000 --dst-group 0x5a000000/0xff000000 -m comment --comment "zwrm: vm-to-vm" -j ACCEPT` + "\n"
+	if got := accepts(t, h); got != want {
+		t.Errorf("accepts are\n%s, want\n%s", got, want)
+	}
+	for _, dataplane := range []string{"iptables", "nftables"} {
+		s.daemon.Kill()
+		s.daemon.Configure(t, settings(dataplane))
+		s.daemon.Start(t)
+		s.fine(t, "switched to "+dataplane)
+		d.fine(t, "switched to "+dataplane)
+		if got := accepts(t, h); (got == want) != (dataplane == "nftables") || dataplane == "iptables" && got != "" {
+			t.Errorf("with %s accepts are\n%s", dataplane, got)
+		}
+	}
+	s.daemon.Stop(t)
+	same(t, "zwrmd stopped", h.Rules(t), before)
+	left(t, h)
+}
+
+// accepts returns the rules of ours that are in chains of others and do not call one of
+// ours.
+func accepts(t testing.TB, host *zwrmtest.Host) string {
+	t.Helper()
+	var out strings.Builder
+	for line := range strings.Lines(host.Rules(t)) {
+		if strings.Contains(line, "zwrm: ") && !strings.Contains(line, "ZWRM-") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
 }
 
 // fine reports an error if a container does not reach the internet, or the internet

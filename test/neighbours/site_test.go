@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"zwrm/internal/host/nstest"
+	"zwrm/internal/model"
 	"zwrm/test/zwrmtest"
 )
 
@@ -47,15 +48,22 @@ func onEachDataplane(t *testing.T, test func(t *testing.T, dataplane string)) {
 	}
 }
 
+// service is the service of the host that VMs may use.
+var service = model.Service{Protocol: model.TCP, Port: 9000}
+
+func settings(dataplane string) zwrmtest.Settings {
+	return zwrmtest.Settings{
+		"network.bridge.enabled": "true",
+		"network.firewall":       fmt.Sprintf("%q", dataplane),
+		"network.host_access":    fmt.Sprintf("[%q]", service),
+	}
+}
+
 // newSite starts zwrmd and VMs on a host.
 func newSite(t testing.TB, host *zwrmtest.Host, dataplane string) *site {
 	t.Helper()
 	s := &site{host: host, outside: netip.MustParseAddr(zwrmtest.OutsideAddress)}
-	s.daemon = host.Start(t, zwrmtest.Settings{
-		"network.bridge.enabled": "true",
-		"network.firewall":       fmt.Sprintf("%q", dataplane),
-		"network.host_access":    `["tcp/9000"]`,
-	})
+	s.daemon = host.Start(t, settings(dataplane))
 	s.web = [2]*zwrmtest.Guest{s.daemon.Guest(t, "web-0", "web"), s.daemon.Guest(t, "web-1", "web")}
 	s.other = s.daemon.Guest(t, "other-0", "other")
 	for _, guest := range []*zwrmtest.Guest{s.web[0], s.web[1], s.other} {

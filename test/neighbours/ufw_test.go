@@ -47,8 +47,12 @@ func TestUfwFirst(t *testing.T) {
 			u.fine(t, when)
 		}
 		both("at first")
+		standing := handles(t, h)
 		u.reload(t)
 		both("ufw reloaded")
+		if got := handles(t, h); got != standing {
+			t.Errorf("what lets VMs pass was made anew, so it was gone for a moment:\n%s, was\n%s", got, standing)
+		}
 		u.cmd(t, "allow", "8443/tcp")
 		u.cmd(t, "route", "allow", "in", "on", "one", "out", "on", "two")
 		both("rules added")
@@ -124,6 +128,24 @@ func (u *ufw) fine(t testing.TB, when string) {
 	if (way{"", u.host.Outside, zwrmtest.HostAddress + ":23", ""}).try(t, refusedWithin) == nil {
 		t.Errorf("%s: ufw does not keep a service closed", when)
 	}
+}
+
+// handles returns the rules of ours in chains of others, each with the number that the
+// kernel gave it when it was made.
+func handles(t testing.TB, host *zwrmtest.Host) string {
+	t.Helper()
+	var out strings.Builder
+	for _, chain := range []string{"FORWARD", "INPUT", "OUTPUT"} {
+		for line := range strings.Lines(host.Run(t, "nft", "-a", "-s", "list", "chain", "ip", "filter", chain)) {
+			if strings.Contains(line, "zwrm: ") {
+				out.WriteString(chain + line)
+			}
+		}
+	}
+	if out.Len() == 0 {
+		t.Error("there are no rules of ours in chains of others")
+	}
+	return out.String()
 }
 
 // flush has ufw flush every chain and delete every one that is not the kernel's,

@@ -92,12 +92,12 @@ func (c Chain) mend(program string, t Table, w Want) string {
 	}
 	i := slices.IndexFunc(builtins(), func(b builtin) bool { return b.chain == c.Name })
 	if t.Name == xtables.Filter && i >= 0 {
-		missing := missing(w.accepts(builtins()[i].hook), c.Lets)
-		if len(missing) == 0 {
+		lacks := missing(w.accepts(builtins()[i].hook), c.Lets)
+		if len(lacks) == 0 {
 			return ""
 		}
 		if t.Rules > 0 {
-			return lines(missing, func(a accept) string { return fmt.Sprintf("%s -I %s %s", program, c.Name, a.spec()) })
+			return lines(lacks, func(a accept) string { return fmt.Sprintf("%s -I %s %s", program, c.Name, a.spec()) })
 		}
 	}
 	if c.End == policyDrop {
@@ -141,8 +141,8 @@ func count(rules int) string {
 
 // conflicts returns what a chain of nftables keeps from VMs.
 func (c NFTChain) conflicts(w Want) []Conflict {
-	missing := missing(w.accepts(c.Hook), c.Lets)
-	if len(missing) == 0 {
+	lacks := missing(w.accepts(c.Hook), c.Lets)
+	if len(lacks) == 0 {
 		return nil
 	}
 	out := Conflict{
@@ -156,11 +156,11 @@ func (c NFTChain) conflicts(w Want) []Conflict {
 		out.Mend = "firewall-cmd --panic-off"
 	case c.Owned:
 		out.What += "; its table belongs to a program that runs, and nobody else can change it"
-		out.Mend = "have that program put this first:\n" + lines(missing, accept.statement)
+		out.Mend = "have that program put this first:\n" + lines(lacks, accept.statement)
 	case c.Hook == Prerouting && c.Priority <= conntrackPriority:
 		out.Mend = fmt.Sprintf("nft 'chain %s { policy accept; }'", c) + elsewhere
 	default:
-		out.Mend = lines(missing, func(a accept) string { return fmt.Sprintf("nft insert rule %s '%s'", c, a.statement()) }) + elsewhere
+		out.Mend = lines(lacks, func(a accept) string { return fmt.Sprintf("nft insert rule %s '%s'", c, a.statement()) }) + elsewhere
 	}
 	return []Conflict{out}
 }

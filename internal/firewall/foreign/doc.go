@@ -24,8 +24,8 @@
 // ufw-user-input would be lost by each reload, and worse: one that is put there while
 // ufw is at it keeps the chain from being deleted, and ufw, which finds the chain,
 // takes itself for started and leaves the host without any rules (ufw_start in
-// /lib/ufw/ufw-init-functions). So nothing goes into chains of ufw. While it is stopped
-// or reloads, accepts stay that stand.
+// /lib/ufw/ufw-init-functions). So nothing goes into chains of ufw. While it reloads, and
+// for as long as it is disabled, accepts stay that stand.
 //
 // # What is only told
 //

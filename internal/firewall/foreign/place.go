@@ -38,8 +38,8 @@ type rules struct {
 	specs []string
 }
 
-// plan returns what the table filter should hold of ours. Where ufw is stopped or
-// about to come back, what stands remains.
+// plan returns what the table filter should hold of ours. Beside ufw what stands
+// remains: a reload sets policies to accept, and a second later to drop again.
 func (w Want) plan(filter *xtables.Table) []rules {
 	if !w.Accepts || filter == nil {
 		return nil
@@ -47,7 +47,7 @@ func (w Want) plan(filter *xtables.Table) []rules {
 	var plan []rules
 	for _, b := range builtins() {
 		r := rules{chain: place(filter, b)}
-		if !drops(filter, b.chain) && !(asleep(filter, b) && slices.ContainsFunc(filter.Chains[r.chain], ours)) {
+		if !drops(filter, b.chain) && !(ufwThere(filter, b) && slices.ContainsFunc(filter.Chains[r.chain], ours)) {
 			continue
 		}
 		for _, a := range w.accepts(b.hook) {
@@ -98,10 +98,10 @@ func end(t *xtables.Table, chain xtables.ChainName) string {
 	return ""
 }
 
-// asleep reports whether ufw is there and does nothing: it was disabled, or reloads.
-func asleep(filter *xtables.Table, b builtin) bool {
-	calls := slices.ContainsFunc(filter.Chains[b.chain], func(spec string) bool { return always(spec) == string(b.ufw) })
-	return calls && len(filter.Chains[b.ufw]) == 0
+// ufwThere reports whether ufw is there, active or not. It leaves the calls of these
+// chains when it is disabled.
+func ufwThere(filter *xtables.Table, b builtin) bool {
+	return slices.ContainsFunc(filter.Chains[b.chain], func(spec string) bool { return always(spec) == string(b.ufw) })
 }
 
 // always returns the target of a rule that matches every packet, and "" of others.

@@ -151,6 +151,8 @@ func packet(r firewall.Rule) (string, error) {
 		match = "-m conntrack --ctstate ESTABLISHED"
 	case firewall.Related:
 		match = "-m conntrack --ctstate RELATED"
+	case firewall.Invalid:
+		match = "-m conntrack --ctstate INVALID"
 	case firewall.RelatedToGateway:
 		match = "-m conntrack --ctstate RELATED " + toGateway
 	case firewall.Misrouted:

@@ -109,6 +109,8 @@ func (b *builder) packet(p firewall.Packet) error {
 		b.state("established", expr.CtStateBitESTABLISHED)
 	case firewall.Related:
 		b.state("related", expr.CtStateBitRELATED)
+	case firewall.Invalid:
+		b.state("invalid", expr.CtStateBitINVALID)
 	case firewall.RelatedToGateway:
 		b.state("related", expr.CtStateBitRELATED)
 		b.toGateway()

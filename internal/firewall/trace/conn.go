@@ -22,9 +22,17 @@ const (
 	answerWithin = 10 * time.Second
 )
 
+// socket is the part of a *netlink.Conn that is used here.
+type socket interface {
+	SendMessages(messages []netlink.Message) ([]netlink.Message, error)
+	Receive() ([]netlink.Message, error)
+	SetReadDeadline(t time.Time) error
+	Close() error
+}
+
 // conn speaks to nf_tables in the network namespace of the thread that dialled. A
 // table with an owner is its socket's.
-type conn struct{ socket *netlink.Conn }
+type conn struct{ socket }
 
 func dial(groups uint32) (*conn, error) {
 	s, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: groups, MessageBufferSize: messageSize})
@@ -36,8 +44,6 @@ func dial(groups uint32) (*conn, error) {
 	}
 	return &conn{s}, nil
 }
-
-func (c *conn) close() error { return c.socket.Close() }
 
 // request returns a message (NFT_MSG_*) about an object of a family (NFPROTO_*).
 func request(kind uint16, family uint8, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) (netlink.Message, error) {
@@ -80,13 +86,13 @@ func (c *conn) commit(changes []netlink.Message) error {
 // exchange sends messages and returns the answer. After an error others may be on
 // their way, so only a request that is alone may fail and be followed by another.
 func (c *conn) exchange(messages []netlink.Message) ([]netlink.Message, error) {
-	if err := c.socket.SetReadDeadline(time.Now().Add(answerWithin)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(answerWithin)); err != nil {
 		return nil, err
 	}
-	if _, err := c.socket.SendMessages(messages); err != nil {
+	if _, err := c.SendMessages(messages); err != nil {
 		return nil, err
 	}
-	return c.socket.Receive()
+	return c.Receive()
 }
 
 // each calls f for every attribute of a message.

@@ -110,7 +110,7 @@ func (f *follower) take(e event) (known bool) {
 	own := step.Family == Inet && step.Table == ownTable
 	switch {
 	case !f.marked:
-		f.marked, f.id = own, e.id // the one rule there matches no other packet
+		f.marked, f.id = own && step.Handle != 0, e.id // the one rule there matches no other packet
 		return false
 	case e.id != f.id:
 		return false
@@ -165,30 +165,24 @@ func (f *follower) result() Result {
 	return r
 }
 
-// receiver is the part of a *netlink.Conn that is listened to.
-type receiver interface {
-	Receive() ([]netlink.Message, error)
-	SetReadDeadline(t time.Time) error
-}
-
 // listen takes in what the kernel tells until the packet's fate is known or nothing
 // more is told.
-func (f *follower) listen(ctx context.Context, r receiver) error {
+func (f *follower) listen(ctx context.Context, s socket) error {
 	end := time.Now().Add(total)
 	// The deadline of the past ends a read that waits.
-	defer context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = s.SetReadDeadline(time.Unix(1, 0)) })()
 	for now := time.Now(); now.Before(end); now = time.Now() {
 		quiet := now.Add(silence)
 		if quiet.After(end) {
 			quiet = end
 		}
-		if err := r.SetReadDeadline(quiet); err != nil {
+		if err := s.SetReadDeadline(quiet); err != nil {
 			return err
 		}
 		if ctx.Err() != nil { // what ended before the deadline was set does not end this one
 			return context.Cause(ctx)
 		}
-		messages, err := r.Receive()
+		messages, err := s.Receive()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return context.Cause(ctx) // nil in silence

@@ -17,6 +17,7 @@ import (
 
 // recording gives out messages as a socket does: it ends in silence, or with an error.
 type recording struct {
+	socket
 	messages []netlink.Message
 	err      error
 	deadline time.Time
@@ -156,9 +157,11 @@ func TestFollowSilence(t *testing.T) {
 		{"dropped", []event{marked, rule(id, "zwrm", "forward", Accept), rule(id, "theirs", "c", Drop)}, Dropped, Drop, 2},
 		{"sent", []event{marked, rule(id, "theirs", "forward", Accept), rule(id, ownTable, "postrouting", Accept)}, Sent, "", 1},
 		{"delivered", []event{marked, rule(id, "zwrm", "input", Accept), rule(id, "theirs", "input", Accept), rule(id, ownTable, "input", Accept)}, Delivered, Accept, 2},
+		{"sent back by a rule", []event{marked, rule(id, "theirs", "forward", Return)}, Lost, "", 1},
+		{"at the end of a chain", []event{marked, {id: id, step: Step{Family: Inet, Table: "theirs", Chain: "forward", Verdict: Return}}}, Lost, "", 0},
 		{"at its begin in our table", []event{marked, rule(id, ownTable, "prerouting", Accept), rule(id, ownTable, "output", Accept)}, Lost, "", 0},
 	} {
-		f := follower{}
+		f := follower{places: places{{Inet, "theirs", "forward"}: {hook: Forward}}}
 		known := false
 		for i, e := range test.events {
 			if known {
@@ -222,6 +225,36 @@ func TestListenEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// waiting tells nothing, and ends as soon as its deadline is over.
+type waiting struct {
+	socket
+	deadline chan time.Time
+}
+
+func (w *waiting) SetReadDeadline(t time.Time) error { w.deadline <- t; return nil }
+
+func (w *waiting) Receive() ([]netlink.Message, error) {
+	for end := <-w.deadline; ; {
+		select {
+		case end = <-w.deadline:
+		case <-time.After(time.Until(end)):
+			return nil, os.ErrDeadlineExceeded
+		}
+	}
+}
+
+func TestListenEndsWhileItWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), silence/2)
+		defer cancel()
+		begin := time.Now()
+		err := (&follower{}).listen(ctx, &waiting{deadline: make(chan time.Time, 1)})
+		if took := time.Since(begin); took != silence/2 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it listened for %s, error %v", took, err)
+		}
+	})
 }
 
 // chatter never falls silent.

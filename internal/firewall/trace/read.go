@@ -114,8 +114,8 @@ func familyOf(number uint8) Family {
 	return Family(fmt.Sprintf("family %d", number))
 }
 
-// comment looks the comments of the rules up. A rule that is gone has none.
-func (c *conn) comment(r *Result) error {
+// addComments looks the comments of the rules up. A rule that is gone has none.
+func (c *conn) addComments(r *Result) error {
 	for i, step := range r.Steps {
 		if step.Handle == 0 {
 			continue

@@ -48,7 +48,7 @@ func newTable(reader *conn, probe Probe, flags []uint32) (*table, error) {
 		if err == nil {
 			return &table{c}, nil
 		}
-		failed = errors.Join(fmt.Errorf("make table %q: %w", ownTable, err), c.close())
+		failed = errors.Join(fmt.Errorf("make table %q: %w", ownTable, err), c.Close())
 		switch {
 		case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EPERM): // somebody was faster
 			return nil, ErrBusy
@@ -60,7 +60,8 @@ func newTable(reader *conn, probe Probe, flags []uint32) (*table, error) {
 }
 
 // leftover returns the handle of the table that a process left which was killed on a
-// kernel without owners of tables; 0: there is none.
+// kernel without owners of tables; 0: there is none. If it has an owner, and so is in
+// use, the kernel lets nobody else delete it.
 func (c *conn) leftover() (handle uint64, err error) {
 	answer, err := c.get(unix.NFT_MSG_GETTABLE, unix.NFPROTO_INET, 0, func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_TABLE_NAME, ownTable) })
 	if errors.Is(err, unix.ENOENT) {
@@ -69,26 +70,22 @@ func (c *conn) leftover() (handle uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for table %q: %w", ownTable, err)
 	}
-	owned, ours := false, false
+	ours := false
 	for _, m := range answer {
 		err = errors.Join(err, each(m, func(a *netlink.AttributeDecoder) {
 			switch a.Type() {
 			case tableHandle:
 				handle = a.Uint64()
-			case unix.NFTA_TABLE_FLAGS:
-				owned = a.Uint32()&flagOwner != 0
 			case tableUserdata:
 				ours = bytes.Equal(a.Bytes(), comment())
 			}
 		}))
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case !ours:
+	}
+	if !ours {
 		return 0, fmt.Errorf("table %q of nftables is not ZWRM's: delete it (nft delete table inet %[1]s)", ownTable)
-	case owned:
-		return 0, ErrBusy
 	}
 	return handle, nil
 }
@@ -201,5 +198,5 @@ func (t *table) remove() error {
 	if err != nil {
 		err = fmt.Errorf("delete table %q: %w", ownTable, err)
 	}
-	return errors.Join(err, t.close())
+	return errors.Join(err, t.Close())
 }

@@ -179,7 +179,7 @@ func run(ctx context.Context, probe Probe, send func() error, flags []uint32) (_
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { err = errors.Join(err, reader.close()) }()
+	defer func() { err = errors.Join(err, reader.Close()) }()
 	places, err := reader.places()
 	if err != nil {
 		return Result{}, err
@@ -191,7 +191,7 @@ func run(ctx context.Context, probe Probe, send func() error, flags []uint32) (_
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { err = errors.Join(err, listener.close()) }()
+	defer func() { err = errors.Join(err, listener.Close()) }()
 	marks, err := newTable(reader, probe, flags)
 	if err != nil {
 		return Result{}, err
@@ -201,9 +201,9 @@ func run(ctx context.Context, probe Probe, send func() error, flags []uint32) (_
 		return Result{}, err
 	}
 	f := follower{places: places}
-	if err := f.listen(ctx, listener.socket); err != nil {
+	if err := f.listen(ctx, listener); err != nil {
 		return Result{}, err
 	}
 	result := f.result()
-	return result, reader.comment(&result)
+	return result, reader.addComments(&result)
 }

@@ -58,10 +58,10 @@ func NewGuest(t testing.TB, tap string, address netip.Prefix, gateway netip.Addr
 		mtu, err = mtuOf(conn, tap)
 		return err
 	})
-	g.tap = openTAP(t, tap)
+	g.tap = OpenTAP(t, tap)
 	t.Cleanup(func() { g.tap.Close() })
 	g.Set(t, "net/ipv6/conf/default/disable_ipv6", "1")
-	g.Do(t, func() { g.eth0 = openTAP(t, "eth0") })
+	g.Do(t, func() { g.eth0 = OpenTAP(t, "eth0") })
 	t.Cleanup(func() { g.eth0.Close() })
 	g.with(t, "configure eth0 of guest", func(conn *netlink.Conn) error {
 		request := netlink.NewLink(unix.RTM_SETLINK, 0, 0, 0, 0)
@@ -85,8 +85,9 @@ func NewGuest(t testing.TB, tap string, address netip.Prefix, gateway netip.Addr
 	return g
 }
 
-// openTAP opens a TAP by its name, in the namespace of the calling thread.
-func openTAP(t testing.TB, name string) *os.File {
+// OpenTAP opens a TAP by its name, in the namespace of the calling thread, as a VMM
+// does. Before each frame comes a struct virtio_net_hdr of 10 bytes (linux/virtio_net.h).
+func OpenTAP(t testing.TB, name string) *os.File {
 	t.Helper()
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
