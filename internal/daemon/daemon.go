@@ -40,6 +40,7 @@ type Daemon struct {
 	store      *store.Store
 	kernel     *host.Kernel
 	dataplane  *dataplane
+	neighbours *neighbours
 	images     *image.Store
 	uplink     plan.Uplink
 	events     *event.Log
@@ -60,6 +61,10 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Daemon, 
 	if d.uplink, err = d.inspect(ctx); err != nil {
 		return nil, err
 	}
+	if d.neighbours, err = openNeighbours(ctx, cfg.Network, d.uplink.Name); err != nil {
+		return nil, err
+	}
+	d.dataplane.neighbours = d.neighbours.all()
 	if d.store, err = store.Open(ctx, cfg.Database.Path); err != nil {
 		return nil, err
 	}
@@ -116,7 +121,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// still has all it works with.
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	background := start(life, stop, []task{{"fleet", fleet.Run}, {"watch", d.watch}, {"repair", network{d, fleet}.repair}})
+	background := start(life, stop, []task{{"fleet", fleet.Run}, {"watch", d.watch}, {"firewalld", d.watchZone}, {"repair", network{d, fleet}.repair}})
 	requests := start(serving, stop, servers)
 	d.notify(systemd.SdNotifyReady)
 	err = requests.Wait()

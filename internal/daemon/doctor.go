@@ -58,7 +58,9 @@ func (d *Daemon) facts(ctx context.Context) doctor.Facts {
 	differences, err := d.reconciler.Check(ctx)
 	learn(err)
 	f.Drift = len(differences)
-	// Here is the place for f.Conflicts: those with other firewalls of the host.
+	var unknown []error
+	f.Conflicts, unknown = d.neighbours.conflicts(ctx)
+	f.Unknown = append(f.Unknown, unknown...)
 	return f
 }
 

@@ -25,14 +25,21 @@ func (d *Daemon) watch(ctx context.Context) error {
 	changes, err := nftables.Watch(ctx)
 	if err != nil {
 		d.log.Warn("changes of rules are found by looking only", "every", repairEvery, "error", err)
-		return nil
 	}
-	for change := range changes {
-		if !d.made(change.PID) {
-			d.suspect()
+	for {
+		select {
+		case change, ok := <-changes:
+			switch {
+			case !ok && ctx.Err() == nil:
+				d.log.Warn("the kernel tells of changed rules no more; they are found by looking", "every", repairEvery)
+				changes = nil
+			case ok && !d.made(change.PID):
+				d.suspect()
+			}
+		case <-ctx.Done():
+			return nil
 		}
 	}
-	return nil
 }
 
 // made reports whether this zwrmd made a change, by a thread of its own or by a

@@ -130,20 +130,13 @@ func (u *ufw) fine(t testing.TB, when string) {
 	}
 }
 
-// handles returns the rules of ours in chains of others, each with the number that the
-// kernel gave it when it was made.
+// handles returns the rules of the kernel's chains, each with the number that it got when
+// it was made. ufw makes its own there once.
 func handles(t testing.TB, host *zwrmtest.Host) string {
 	t.Helper()
 	var out strings.Builder
 	for _, chain := range []string{"FORWARD", "INPUT", "OUTPUT"} {
-		for line := range strings.Lines(host.Run(t, "nft", "-a", "-s", "list", "chain", "ip", "filter", chain)) {
-			if strings.Contains(line, "zwrm: ") {
-				out.WriteString(chain + line)
-			}
-		}
-	}
-	if out.Len() == 0 {
-		t.Error("there are no rules of ours in chains of others")
+		out.WriteString(host.Run(t, "nft", "-a", "-s", "list", "chain", "ip", "filter", chain))
 	}
 	return out.String()
 }

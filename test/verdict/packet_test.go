@@ -84,8 +84,7 @@ func (r *random) packet() packet {
 		p.Service = pick(r, services()...)
 		p.what = p.Service.String()
 	}
-	port := uint16(20000 + r.IntN(20000))
-	return r.finish(p, from, source, to, payload(p.Service, port))
+	return r.finish(p, from, source, to, payload(p.Service, 1100+r.id)) // a connection of its own
 }
 
 // dest returns an address that a packet may go to.

@@ -158,7 +158,10 @@ func packet(r firewall.Rule) (string, error) {
 	case firewall.Misrouted:
 		match = "-m rpfilter --invert"
 	case firewall.ForeignMAC:
-		return foreignMAC()
+		var err error
+		if match, err = foreignMAC(); err != nil {
+			return "", err
+		}
 	case firewall.Options:
 		match = `-m u32 ! --u32 "0x0>>0x18&0xf=0x5"` // RFC 791: a header without options has 5 words
 	case firewall.NotUnicast:

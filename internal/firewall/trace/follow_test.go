@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,10 +21,10 @@ type recording struct {
 	socket
 	messages []netlink.Message
 	err      error
-	deadline time.Time
+	deadline atomic.Pointer[time.Time]
 }
 
-func (r *recording) SetReadDeadline(t time.Time) error { r.deadline = t; return nil }
+func (r *recording) SetReadDeadline(t time.Time) error { r.deadline.Store(&t); return nil }
 
 func (r *recording) Receive() ([]netlink.Message, error) {
 	switch {
@@ -34,7 +35,7 @@ func (r *recording) Receive() ([]netlink.Message, error) {
 	case r.err != nil:
 		return nil, r.err
 	}
-	time.Sleep(time.Until(r.deadline))
+	time.Sleep(time.Until(*r.deadline.Load()))
 	return nil, os.ErrDeadlineExceeded
 }
 
