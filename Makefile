@@ -25,6 +25,7 @@ demo: image ## two apps of real microVMs, and who reaches whom
 .PHONY: test
 test: image ## everything, on the real kernel, in namespaces of its own
 	scripts/packages.sh test
+	scripts/neighbours.sh
 	scripts/test.sh
 
 .PHONY: lint

@@ -157,6 +157,24 @@ func TestSurveyFaults(t *testing.T) {
 	}
 }
 
+// TestLegacyWithoutTables: programs of iptables-legacy are not even started where the
+// kernel has no tables of theirs.
+func TestLegacyWithoutTables(t *testing.T) {
+	for _, names := range []string{"", "filter\n"} {
+		k := newFake()
+		sys := k.system()
+		sys.legacyTables = func() (string, error) { return names, nil }
+		f, err := open(t.Context(), want(), sys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.Survey(t.Context()) // the fake knows no other variants
+		if started := strings.Contains(k.take(), "legacy"); started != (names != "") || err == nil {
+			t.Errorf("with tables %q it was started: %t; %v", names, started, err)
+		}
+	}
+}
+
 func newVariant(t *testing.T, variant xtables.Variant) *kernel {
 	t.Helper()
 	k := &kernel{runner: &xtables.Processes{}, variant: variant}

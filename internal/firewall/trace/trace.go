@@ -127,7 +127,7 @@ type Fate string
 // The fates.
 const (
 	Dropped   Fate = "dropped"   // by Result.Deciding, of ours or not
-	Sent      Fate = "sent"      // all rules let it pass, and it went to the device Result.Out
+	Sent      Fate = "sent"      // all rules let it pass, and it went to the device Result.Out: to lo, from the host to itself
 	Delivered Fate = "delivered" // all rules let it pass, and it is for the host itself
 	Taken     Fate = "taken"     // the rule Result.Deciding gave it to a program, or kept it, and it did not come back
 	// Lost: no rule of nf_tables dropped it, and yet it got no further than
