@@ -256,6 +256,13 @@ func TestProto(t *testing.T) {
 			fmt.Printf("%-12s %-24s ratio %.3f  p10 %.3f p90 %.3f   ns %.0f\n", what, v.name, q(ratios[i], .5), q(ratios[i], .1), q(ratios[i], .9), q(times[i], .5))
 		}
 	}
+	if w := os.Getenv("ONLY"); w != "" {
+		for _, v := range vs { if v.name == w {
+			fmt.Println("tid", unix.Gettid())
+			for end := time.Now().Add(8*time.Second); time.Now().Before(end); { for _, p := range v.pairs { pass(p.a,p.b,p.ab); pass(p.b,p.a,p.ba) } }
+		}}
+		return
+	}
 	run("roundtrip", func(v *pvar) int {
 		n := 0
 		for range 8 {
@@ -266,6 +273,59 @@ func TestProto(t *testing.T) {
 				n++
 			}
 		}
+		return n
+	})
+	type guest struct { fd, sock int; addr netip.Addr }
+	mk := func(addr, peer netip.Addr, sp, dp int) guest {
+		g := guest{addr: addr}
+		ns := nstest.New(t)
+		ns.Do(t, func() {
+			g.fd = openRaw(t, "eth0")
+			m := ipam.MACOf(addr)
+			gw := addr.Prev()
+			gm := ipam.GatewayMAC()
+			for _, c := range []string{"sysctl -qw net.ipv6.conf.all.disable_ipv6=1", "ip link set eth0 address "+m.String()+" up", "ip addr add "+addr.String()+"/30 dev eth0",
+				"ip route add default via "+gw.String(), "ip neigh replace "+gw.String()+" lladdr "+gm.String()+" dev eth0 nud permanent"} {
+				if out, err := exec.Command("sh", "-c", c).CombinedOutput(); err != nil { t.Fatalf("%s: %s", c, out) }
+			}
+			var err error
+			if g.sock, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0); err != nil { t.Fatal(err) }
+			if err := unix.Bind(g.sock, &unix.SockaddrInet4{Port: sp, Addr: addr.As4()}); err != nil { t.Fatal(err) }
+			if err := unix.Connect(g.sock, &unix.SockaddrInet4{Port: dp, Addr: peer.As4()}); err != nil { t.Fatal(err) }
+		})
+		return g
+	}
+	var gs [][2]guest
+	for i := range 2 {
+		p := vs[0].pairs[i]
+		gs = append(gs, [2]guest{mk(p.as, p.bs, 4100, 5100), mk(p.bs, p.as, 5100, 4100)})
+	}
+	time.Sleep(500*time.Millisecond)
+	msg := make([]byte, 64)
+	carry := func(from, to int) bool {
+		n, err := unix.Read(from, pbuf)
+		if err != nil { return false }
+		_, err = unix.Write(to, pbuf[:n])
+		return err == nil
+	}
+	say := func(v *pvar, g, h guest, zg, zh int) bool {
+		if _, err := unix.Write(g.sock, msg); err != nil { t.Fatal(err) }
+		if !carry(g.fd, zg) || !carry(zh, h.fd) { return false }
+		_, err := unix.Read(h.sock, pbuf)
+		return err == nil
+	}
+	for _, v := range vs { for i, g := range gs {
+		for try := 0; !say(v, g[0], g[1], v.pairs[i].a, v.pairs[i].b) || !say(v, g[1], g[0], v.pairs[i].b, v.pairs[i].a); try++ {
+			if try > 30 { t.Fatal("guests") }
+			time.Sleep(50*time.Millisecond)
+		}
+	}}
+	run("guests", func(v *pvar) int {
+		n := 0
+		for range 30 { for i, g := range gs {
+			if !say(v, g[0], g[1], v.pairs[i].a, v.pairs[i].b) || !say(v, g[1], g[0], v.pairs[i].b, v.pairs[i].a) { t.Fatal("lost") }
+			n++
+		}}
 		return n
 	})
 	port := map[*pvar]uint16{}

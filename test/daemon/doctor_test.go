@@ -61,8 +61,10 @@ func TestDoctor(t *testing.T) {
 		{"drift", "ip link set zvm0 mtu 1300", "warning", []string{"network", "differences: 1", "zwrm network check"}, "ip link set zvm0 mtu 1500"},
 		{"uplink", "ip link set eth0 down", "problem", []string{`interface "eth0"`, "is down"}, "ip link set eth0 up\nip route replace default via 192.0.2.2"},
 	}
+	whole := t // a zwrmd ends with the test that started it
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			d.Restart(whole) // it would mend some by itself, after a while
 			shell(t, h, test.spoil)
 			spoilt := h.Dump(t)
 			all, status := examine(t, d)

@@ -85,7 +85,7 @@ func TestDriftOfRules(t *testing.T) {
 		{"rule removed", "iptables -t nat -F ZWRM-NAT", []string{"iptables nat ZWRM-NAT", "MASQUERADE"}},
 		{"rule added", "iptables -I ZWRM-FORWARD 1 -j ACCEPT", []string{"iptables filter ZWRM-FORWARD rule 1", "-j ACCEPT"}},
 		{"hook removed", "iptables -D FORWARD 1", []string{"iptables filter FORWARD rule 1", "-j ZWRM-FORWARD"}},
-		{"chain removed", "iptables -D INPUT 1\niptables -F ZWRM-INPUT\niptables -X ZWRM-INPUT", []string{"iptables filter ZWRM-INPUT", "missing"}},
+		{"chain renamed", "iptables -E ZWRM-INPUT ZWRM-GONE", []string{"iptables filter ZWRM-INPUT", "missing"}},
 		{"rules of IPv6 flushed", "ip6tables -t raw -F ZWRM-RAW", []string{"ip6tables raw ZWRM-RAW", "zwrm: no-ipv6"}},
 	}
 	for _, test := range tests {

@@ -3,9 +3,8 @@ package nftables
 import (
 	"context"
 
-	"golang.org/x/sys/unix"
-
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // AddApps lets the VMs of each app reach each other. It does nothing while
@@ -45,7 +44,7 @@ func (d *Dataplane) changeApps(ctx context.Context, changes firewall.AppSet) err
 		d.want.apps.Change(before)
 		return tooMany(n)
 	}
-	if d.inSync && d.conn.commit(b) == nil {
+	if d.inSync && d.conn.Commit(b) == nil {
 		return nil
 	}
 	d.inSync = false
@@ -58,9 +57,9 @@ func (d *Dataplane) changeApps(ctx context.Context, changes firewall.AppSet) err
 
 // appBatch returns the requests that make the changes, and what the changed apps
 // were before.
-func (d *Dataplane) appBatch(changes firewall.AppSet) (b batch, before firewall.AppSet) {
+func (d *Dataplane) appBatch(changes firewall.AppSet) (b nfnetlink.Batch, before firewall.AppSet) {
 	before = firewall.AppSet{}
-	var gone, come []firewall.App
+	gone, come := firewall.AppSet{}, firewall.AppSet{}
 	for group, is := range changes {
 		was := d.want.apps[group]
 		if was == is {
@@ -68,13 +67,13 @@ func (d *Dataplane) appBatch(changes firewall.AppSet) (b batch, before firewall.
 		}
 		before[group] = was
 		if was != (firewall.App{}) {
-			gone = append(gone, was)
+			gone[group] = was
 		}
 		if is != (firewall.App{}) {
-			come = append(come, is)
+			come[group] = is
 		}
 	}
-	b.elements(unix.NFT_MSG_DELSETELEM, ourTable, gone)
-	b.elements(unix.NFT_MSG_NEWSETELEM, ourTable, come)
+	b.DeleteElements(ourTable, setName, elementsOf(gone))
+	b.AddElements(ourTable, setName, elementsOf(come))
 	return b, before
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
-
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // Dataplane keeps rules in the kernel. It is safe for concurrent use.
@@ -20,8 +17,9 @@ type Dataplane struct {
 	able    abilities
 
 	mu      sync.Mutex // one change at a time; guards what follows
-	conn    *conn
+	conn    *nfnetlink.Conn
 	tally   firewall.Tally
+	counted uint64 // handle of the table whose counters the tally has seen last
 	applied bool
 	want    table // as last applied, and apps added and removed since
 	inSync  bool  // the kernel held want when last seen
@@ -49,7 +47,7 @@ func (d *Dataplane) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.applied, d.inSync = false, false
-	return d.conn.socket.Close()
+	return d.conn.Close()
 }
 
 // Preflight returns a *ForeignError when the table is there and is not ours. It
@@ -57,9 +55,9 @@ func (d *Dataplane) Close() error {
 func (d *Dataplane) Preflight(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	found, err := d.conn.readTable()
+	found, err := readHead(d.conn)
 	if err != nil {
-		return fmt.Errorf("read the head of table %q: %w", ourTable, err)
+		return err
 	}
 	return found.foreign()
 }
@@ -90,7 +88,7 @@ func (d *Dataplane) Apply(ctx context.Context, want firewall.Ruleset) error {
 func (d *Dataplane) apply() error {
 	var failed error
 	for try := 0; ; try++ {
-		found, err := d.read()
+		found, err := read(d.conn)
 		if err != nil {
 			return errors.Join(failed, err)
 		}
@@ -108,45 +106,28 @@ func (d *Dataplane) apply() error {
 		case try == 2:
 			return fmt.Errorf("write table %q: %s is %s although %s was written", ourTable, left[0].Object, left[0].Found, left[0].Wanted)
 		}
-		if len(wrong) > 0 { // counters begin again
-			if err := d.observe(); err != nil {
-				return err
-			}
-			d.tally.Reset()
+		b := d.batch(found, len(wrong) == 0)
+		if len(wrong) > 0 {
+			// Counters begin again. Rules come first: if these cannot be read they are lost.
+			_ = d.observe()
 		}
-		failed = d.conn.commit(d.batch(found, len(wrong) == 0))
+		failed = d.conn.Commit(b)
 	}
 }
 
 // batch returns the transaction after which the kernel holds what it should.
-func (d *Dataplane) batch(found snapshot, onlyFlags bool) batch {
-	var b batch
-	if onlyFlags && found.flags|flagOwner == d.able.flags {
-		b.newTable(ourTable, d.able.flags, 0) // takes over a table without owner
+func (d *Dataplane) batch(found snapshot, onlyFlags bool) nfnetlink.Batch {
+	var b nfnetlink.Batch
+	if onlyFlags && found.Flags|nfnetlink.FlagOwner == d.able.flags {
+		b.ChangeTable(ourTable, d.able.flags, tableUserdata()) // takes over a table without owner
 		return b
 	}
-	if found.handle != 0 {
-		b.deleteTable(found.handle)
+	if found.Handle != 0 {
+		b.DeleteTable(found.Handle)
 	}
-	b.newTable(ourTable, d.able.flags, netlink.Excl)
-	b.fill(ourTable, d.want)
+	b.NewTable(ourTable, d.able.flags, tableUserdata())
+	d.want.fill(&b, ourTable)
 	return b
-}
-
-// fill puts everything into an empty table: chains first, since rules name them.
-func (b *batch) fill(name tableName, t table) {
-	if t.set {
-		b.newSet(name)
-		b.elements(unix.NFT_MSG_NEWSETELEM, name, slices.Collect(maps.Values(t.apps)))
-	}
-	for _, c := range t.chains {
-		b.newChain(name, c)
-	}
-	for _, c := range t.chains {
-		for _, r := range c.rules {
-			b.newRule(name, c.name, r)
-		}
-	}
 }
 
 // Diff returns what is not as wanted: one rule, chain, element or flag each.
@@ -160,7 +141,7 @@ func (d *Dataplane) Diff(ctx context.Context, want firewall.Ruleset) ([]firewall
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.read()
+	found, err := read(d.conn)
 	if err != nil {
 		return nil, err
 	}
@@ -184,9 +165,9 @@ func (d *Dataplane) Remove(ctx context.Context) error {
 	d.applied, d.inSync = false, false
 	var failed error
 	for try := 0; ; try++ {
-		found, err := d.conn.readTable()
+		found, err := readHead(d.conn)
 		if err != nil {
-			return errors.Join(failed, fmt.Errorf("read the head of table %q: %w", ourTable, err))
+			return errors.Join(failed, err)
 		}
 		if !found.ours {
 			return nil
@@ -197,9 +178,9 @@ func (d *Dataplane) Remove(ctx context.Context) error {
 		if try == 2 {
 			return fmt.Errorf("delete table %q: %w", ourTable, failed)
 		}
-		var b batch
-		b.deleteTable(found.handle)
-		failed = d.conn.commit(b)
+		var b nfnetlink.Batch
+		b.DeleteTable(found.Handle)
+		failed = d.conn.Commit(b)
 	}
 }
 
@@ -211,32 +192,24 @@ func (d *Dataplane) Dump(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	found, err := d.read()
+	found, err := read(d.conn)
 	if err != nil || !found.ours {
 		return "", err
 	}
 	return found.String(), nil
 }
 
-func (d *Dataplane) read() (snapshot, error) {
-	found, err := d.conn.read()
-	if err != nil {
-		return snapshot{}, fmt.Errorf("read table %q: %w", ourTable, err)
-	}
-	return found, nil
-}
-
 func (d *Dataplane) unprotected(found snapshot) []firewall.Difference {
 	x := &differ{}
-	x.protection(d.able.flags, d.conn.port, found)
+	x.protection(d.able.flags, d.conn.Port(), found)
 	return x.out
 }
 
 // foreignOwner returns an error if another process holds the table, which then
 // cannot be changed.
 func (d *Dataplane) foreignOwner(found snapshot) error {
-	if found.flags&flagOwner != 0 && found.owner != d.conn.port {
-		return fmt.Errorf("table %q belongs to another process that runs (netlink port %d, most often its pid): stop the other zwrmd", ourTable, found.owner)
+	if found.Flags&nfnetlink.FlagOwner != 0 && found.Owner != d.conn.Port() {
+		return fmt.Errorf("table %q belongs to another process that runs (netlink port %d, most often its pid): stop the other zwrmd", ourTable, found.Owner)
 	}
 	return nil
 }

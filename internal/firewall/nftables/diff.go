@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables/userdata"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // The words for what is not there.
@@ -33,7 +34,7 @@ func (d *differ) add(object, wanted, found string) {
 // differences compares all but the flags and the owner of the table.
 func differences(want table, found snapshot) []firewall.Difference {
 	d := &differ{}
-	if found.handle == 0 {
+	if found.Handle == 0 {
 		d.add("", fmt.Sprintf("table of %d chains", len(want.chains)), missing)
 		return d.out
 	}
@@ -45,19 +46,19 @@ func differences(want table, found snapshot) []firewall.Difference {
 }
 
 func (d *differ) chains(want []chain, found []foundChain) {
-	at := map[ChainName]foundChain{}
+	at := map[nfnetlink.ChainName]foundChain{}
 	for _, c := range found {
-		at[c.name] = c
+		at[c.Name] = c
 	}
 	for _, c := range want {
-		f, ok := at[c.name]
-		delete(at, c.name)
+		f, ok := at[c.Name]
+		delete(at, c.Name)
 		if !ok {
-			d.add(string(c.name), size(len(c.rules)), missing)
+			d.add(string(c.Name), size(len(c.rules)), missing)
 			continue
 		}
-		if c.base != f.base {
-			d.add(string(c.name), c.base.nft(), f.base.nft())
+		if c.Base != f.Base {
+			d.add(string(c.Name), called(c.Base), called(f.Base))
 		}
 		d.rules(c, f)
 	}
@@ -70,7 +71,7 @@ func (d *differ) chains(want []chain, found []foundChain) {
 // the first and the last that differ: one that is missing is one difference.
 func (d *differ) rules(want chain, found foundChain) {
 	w, f := want.rules, found.rules
-	same := func(r rule, f foundRule) bool { return bytes.Equal(r.userdata, f.userdata) }
+	same := func(r rule, f nfnetlink.Rule) bool { return bytes.Equal(r.userdata, f.Userdata) }
 	first := 0
 	for first < min(len(w), len(f)) && same(w[first], f[first]) {
 		first++
@@ -84,10 +85,10 @@ func (d *differ) rules(want chain, found foundChain) {
 			wanted = w[i].String()
 		}
 		if i < len(f) {
-			is = f[i].String()
+			is = wordsOf(f[i])
 		}
 		if i >= len(w) || i >= len(f) || !same(w[i], f[i]) {
-			d.add(fmt.Sprintf("%s rule %d", want.name, i+1), wanted, is)
+			d.add(fmt.Sprintf("%s rule %d", want.Name, i+1), wanted, is)
 		}
 	}
 }
@@ -95,22 +96,18 @@ func (d *differ) rules(want chain, found foundChain) {
 // sets compares which sets there are, and reports whether ours is as it should be.
 func (d *differ) sets(want table, found snapshot) bool {
 	if want.set && !found.hasSet() {
-		d.add("set "+setName, fmt.Sprintf("set of %d apps", len(want.apps)), missing)
+		d.add("set "+string(setName), fmt.Sprintf("set of %d apps", len(want.apps)), missing)
 	}
 	for _, s := range found.sets {
-		if !want.set || s != wantedSet() {
-			d.add("set "+s.name, none, fmt.Sprintf("set of size %d", s.size))
+		if !want.set || s != appSet() {
+			d.add("set "+string(s.Name), none, fmt.Sprintf("set of size %d", s.Size))
 		}
 	}
 	return want.set && found.hasSet()
 }
 
-func wantedSet() foundSet {
-	return foundSet{name: setName, kind: devgroupPair, size: setSize, len: 8}
-}
-
 // hasSet reports whether our set is there and of the right type.
-func (s snapshot) hasSet() bool { return slices.Contains(s.sets, wantedSet()) }
+func (s snapshot) hasSet() bool { return slices.Contains(s.sets, appSet()) }
 
 func (d *differ) apps(want firewall.AppSet, found map[pair]string) {
 	rest := maps.Clone(found)
@@ -134,11 +131,11 @@ func (d *differ) apps(want firewall.AppSet, found map[pair]string) {
 // port owns it.
 func (d *differ) protection(flags, port uint32, found snapshot) {
 	switch {
-	case found.handle == 0:
-	case found.flags != flags:
-		d.add("flags", flagText(flags), flagText(found.flags))
-	case flags&flagOwner != 0 && found.owner != port:
-		d.add("owner", "this zwrmd", fmt.Sprintf("netlink port %d", found.owner))
+	case found.Handle == 0:
+	case found.Flags != flags:
+		d.add("flags", flagText(flags), flagText(found.Flags))
+	case flags&nfnetlink.FlagOwner != 0 && found.Owner != port:
+		d.add("owner", "this zwrmd", fmt.Sprintf("netlink port %d", found.Owner))
 	}
 }
 
@@ -146,9 +143,9 @@ func flagText(flags uint32) string {
 	switch flags {
 	case 0:
 		return none
-	case flagOwner | flagPersist:
+	case nfnetlink.FlagOwner | nfnetlink.FlagPersist:
 		return "owner,persist"
-	case flagPersist:
+	case nfnetlink.FlagPersist:
 		return "persist"
 	}
 	return fmt.Sprintf("0x%x", flags)
@@ -157,11 +154,11 @@ func flagText(flags uint32) string {
 // String returns the rule in the form of nft.
 func (r rule) String() string { return fmt.Sprintf("%s comment %q", r.text, r.comment) }
 
-// String returns the rule in the form of nft, as far as we wrote it.
-func (r foundRule) String() string {
-	words, comment := text(r.userdata, textType), text(r.userdata, userdata.TypeComment)
+// wordsOf returns a rule in the form of nft, as far as we wrote it.
+func wordsOf(r nfnetlink.Rule) string {
+	words, comment := text(r.Userdata, textType), text(r.Userdata, userdata.TypeComment)
 	if words == "" {
-		words = fmt.Sprintf("rule with handle %d, not of ZWRM", r.handle)
+		words = fmt.Sprintf("rule with handle %d, not of ZWRM", r.Handle)
 	}
 	return rule{text: words, comment: comment}.String()
 }

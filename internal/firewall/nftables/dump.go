@@ -7,35 +7,36 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // String returns the table in the form of nft.
 func (s snapshot) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n\tcomment %q\n", ourTable, tableComment)
-	if s.flags != 0 {
-		fmt.Fprintf(&b, "\t# flags %s\n", flagText(s.flags))
+	if s.Flags != 0 {
+		fmt.Fprintf(&b, "\t# flags %s\n", flagText(s.Flags))
 	}
 	for _, set := range s.sets {
-		if set != wantedSet() {
-			fmt.Fprintf(&b, "\n\t# set %s, not of ZWRM\n", set.name)
+		if set != appSet() {
+			fmt.Fprintf(&b, "\n\t# set %s, not of ZWRM\n", set.Name)
 			continue
 		}
-		fmt.Fprintf(&b, "\n\tset %s {\n\t\ttype devgroup . devgroup\n\t\tsize %d\n", set.name, set.size)
+		fmt.Fprintf(&b, "\n\tset %s {\n\t\ttype devgroup . devgroup\n\t\tsize %d\n", set.Name, set.Size)
 		if len(s.apps) > 0 {
 			fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(s.elements(), ",\n\t\t\t     "))
 		}
 		b.WriteString("\t}\n")
 	}
 	for _, c := range s.chains {
-		fmt.Fprintf(&b, "\n\tchain %s {\n", c.name)
-		if c.base != (base{}) {
-			fmt.Fprintf(&b, "\t\t%s\n", c.base.nft())
+		fmt.Fprintf(&b, "\n\tchain %s {\n", c.Name)
+		if c.Base != (nfnetlink.Base{}) {
+			fmt.Fprintf(&b, "\t\t%s\n", called(c.Base))
 		}
 		for _, r := range c.rules {
-			b.WriteString("\t\t" + r.nft() + "\n")
+			b.WriteString("\t\t" + lineOf(r) + "\n")
 		}
 		b.WriteString("\t}\n")
 	}
@@ -59,18 +60,18 @@ func sortedPairs(apps map[pair]string) []pair {
 	})
 }
 
-// nft returns the line that says where the kernel calls the chain.
-func (b base) nft() string {
+// called returns the line that says where the kernel calls a chain.
+func called(b nfnetlink.Base) string {
 	hooks := map[uint32]string{unix.NF_INET_PRE_ROUTING: "prerouting", unix.NF_INET_LOCAL_IN: "input", unix.NF_INET_FORWARD: "forward",
 		unix.NF_INET_LOCAL_OUT: "output", unix.NF_INET_POST_ROUTING: "postrouting"}
 	policies := map[uint32]string{0: "drop", accept: "accept"}
-	return fmt.Sprintf("type %s hook %s priority %d; policy %s;", b.kind, hooks[b.hook], b.priority, policies[b.policy])
+	return fmt.Sprintf("type %s hook %s priority %d; policy %s;", b.Kind, hooks[b.Hook], b.Priority, policies[b.Policy])
 }
 
-// nft returns the rule in the form of nft, and one that is not ours as a comment.
-func (r foundRule) nft() string {
-	if text(r.userdata, textType) == "" {
-		return "# " + r.String()
+// lineOf returns the rule in the form of nft, and one that is not ours as a comment.
+func lineOf(r nfnetlink.Rule) string {
+	if text(r.Userdata, textType) == "" {
+		return "# " + wordsOf(r)
 	}
-	return rule{text: text(r.userdata, textType), comment: text(r.userdata, userdata.TypeComment)}.String()
+	return wordsOf(r)
 }

@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // faulty is a socket on which a test makes things go wrong. Both functions may be
 // nil. An error of send keeps the messages from the kernel; one of receive loses
 // the answer to messages that it got.
 type faulty struct {
-	socket
+	nfnetlink.Socket
 	send    func(messages []netlink.Message) error
 	receive func(messages []netlink.Message) error
 	last    []netlink.Message
@@ -29,11 +30,11 @@ func (f *faulty) SendMessages(messages []netlink.Message) ([]netlink.Message, er
 			return nil, err
 		}
 	}
-	return f.socket.SendMessages(messages)
+	return f.Socket.SendMessages(messages)
 }
 
 func (f *faulty) Receive() ([]netlink.Message, error) {
-	answer, err := f.socket.Receive()
+	answer, err := f.Socket.Receive()
 	if err == nil && f.receive != nil {
 		if err := f.receive(f.last); err != nil {
 			return nil, err
@@ -43,9 +44,9 @@ func (f *faulty) Receive() ([]netlink.Message, error) {
 }
 
 // is reports whether messages have one of the kind (NFT_MSG_*).
-func is(kind netlink.HeaderType, messages []netlink.Message) bool {
+func is(kind uint16, messages []netlink.Message) bool {
 	for _, m := range messages {
-		if m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|kind {
+		if m.Header.Type == nfnetlink.Type(kind) {
 			return true
 		}
 	}
@@ -70,11 +71,11 @@ func times(n int, fault error, match func([]netlink.Message) bool) func([]netlin
 
 func openFaulty(t *testing.T) (*Dataplane, *faulty) {
 	t.Helper()
-	s, err := dial()
+	s, err := nfnetlink.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &faulty{socket: s}
+	f := &faulty{Socket: s}
 	d, err := open(t.Context(), f)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +199,7 @@ func TestInterruptedDump(t *testing.T) {
 	onOwnKernel(t, func(t *testing.T) {
 		d, f := openFaulty(t)
 		mustApply(t, d, policy(nil))
-		for _, kind := range []netlink.HeaderType{unix.NFT_MSG_GETGEN, unix.NFT_MSG_GETTABLE, unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_GETRULE,
+		for _, kind := range []uint16{unix.NFT_MSG_GETGEN, unix.NFT_MSG_GETTABLE, unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_GETRULE,
 			unix.NFT_MSG_GETSET, unix.NFT_MSG_GETSETELEM} {
 			for _, fault := range []error{unix.EINTR, unix.ENOBUFS} {
 				f.receive = times(3, fault, func(m []netlink.Message) bool { return is(kind, m) })
@@ -239,12 +240,12 @@ func TestOlderKernels(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			onOwnKernel(t, func(t *testing.T) {
-				s, err := dial()
+				s, err := nfnetlink.Dial()
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { s.Close() })
-				d, err := open(t.Context(), &faulty{socket: s, receive: times(1000, test.fault, test.match)})
+				d, err := open(t.Context(), &faulty{Socket: s, receive: times(1000, test.fault, test.match)})
 				if test.want != "" {
 					if err == nil || err.Error() != test.want {
 						t.Errorf("Open: %v, want %s", err, test.want)

@@ -14,7 +14,7 @@ func (e *ForeignError) Error() string {
 
 // foreign returns a *ForeignError if the table is not ours.
 func (s snapshot) foreign() error {
-	if s.handle != 0 && !s.ours {
+	if s.Handle != 0 && !s.ours {
 		return &ForeignError{}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -103,10 +104,19 @@ func mustDiff(t *testing.T, d *Dataplane, want firewall.Ruleset) string {
 	return b.String()
 }
 
+func mustDrops(t *testing.T, d *Dataplane) firewall.Drops {
+	t.Helper()
+	drops, err := d.Drops(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drops
+}
+
 // generation returns the number of the last transaction in the namespace.
 func generation(t *testing.T, d *Dataplane) uint32 {
 	t.Helper()
-	n, err := d.conn.generation()
+	n, err := d.conn.Generation()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,13 +124,18 @@ func generation(t *testing.T, d *Dataplane) uint32 {
 }
 
 // tryNFT runs nft, which is not part of what is tested, as somebody else on the
-// host does.
+// host does. It returns what nft says of an error, if there is one.
 func tryNFT(t *testing.T, stdin string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "nft", args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return stderr.String(), err
+	}
+	return string(out), nil
 }
 
 func nft(t *testing.T, args ...string) string {
@@ -132,8 +147,9 @@ func nft(t *testing.T, args ...string) string {
 	return out
 }
 
-// list returns the table as nft prints it, without the state of counters, the
-// name of the owner, and the flags, of which nft 1.0.6 does not know all.
+// list returns the table as nft prints it, without the state of counters, the name
+// of the owner, the flags, of which nft 1.0.6 does not know all, and its warning
+// that a table with a match of iptables is not to be touched.
 func list(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
@@ -142,7 +158,7 @@ func list(t *testing.T) string {
 		if owned {
 			line += "\n"
 		}
-		if text := strings.TrimSpace(line); text != "" && !strings.HasPrefix(text, "flags") {
+		if text := strings.TrimSpace(line); text != "" && !strings.HasPrefix(text, "flags") && !strings.HasPrefix(text, "#") {
 			b.WriteString(line)
 		}
 	}

@@ -7,15 +7,15 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // probeTable is the name under which the kernel is asked what it can do. No table
 // of this name ever comes to be.
-const probeTable tableName = "zwrm-probe"
+const probeTable nfnetlink.TableName = "zwrm-probe"
 
 // Open opens a socket to the kernel, in the network namespace of the calling
 // thread, and asks for everything that the rules need. It changes nothing. A table
@@ -24,9 +24,9 @@ func Open(ctx context.Context) (*Dataplane, error) {
 	if uid := os.Geteuid(); uid != 0 {
 		return nil, fmt.Errorf("use nftables: only root may, and this process runs as user %d", uid)
 	}
-	s, err := dial()
+	s, err := nfnetlink.Dial()
 	if err != nil {
-		return nil, fmt.Errorf("use nftables: open a socket: %w", err)
+		return nil, fmt.Errorf("use nftables: open a socket, for which the kernel needs CONFIG_NETFILTER_NETLINK: %w", err)
 	}
 	d, err := open(ctx, s)
 	if err != nil {
@@ -35,14 +35,14 @@ func Open(ctx context.Context) (*Dataplane, error) {
 	return d, nil
 }
 
-func open(ctx context.Context, s socket) (*Dataplane, error) {
-	d := &Dataplane{conn: &conn{socket: s}}
+func open(ctx context.Context, s nfnetlink.Socket) (*Dataplane, error) {
+	d := &Dataplane{conn: nfnetlink.New(s)}
 	release, err := kernelRelease()
 	if err != nil {
 		return nil, err
 	}
 	d.version = "nf_tables of Linux " + release
-	if d.able, err = d.conn.probe(); err != nil {
+	if d.able, err = probe(d.conn); err != nil {
 		return nil, err
 	}
 	return d, d.Preflight(ctx)
@@ -65,17 +65,24 @@ func kernelRelease() (string, error) {
 // protection returns the flags by which a table is its owner's alone and outlives
 // it, or 0 if the kernel lacks either. It does not say which: without persist, the
 // other is no good.
-func (c *conn) protection() (uint32, error) {
-	var b batch
-	b.newTable(probeTable, flagOwner|flagPersist, netlink.Excl)
-	err := c.check(b)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+func protection(c *nfnetlink.Conn) (uint32, error) {
+	const flags = nfnetlink.FlagOwner | nfnetlink.FlagPersist
+	var b nfnetlink.Batch
+	b.NewTable(probeTable, flags, tableUserdata())
+	err := c.Check(b)
+	if lacks(err) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("ask the kernel for the table flags owner and persist: %w", err)
 	}
-	return flagOwner | flagPersist, nil
+	return flags, nil
+}
+
+// lacks reports whether an answer says that the kernel does not know what it was
+// asked for, and not that it failed this time.
+func lacks(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
 }
 
 // feature is something of the kernel that the rules need.
@@ -105,24 +112,24 @@ func features() []feature {
 
 // probe asks the kernel for the features: all in one go, and one by one only to
 // name the culprit.
-func (c *conn) probe() (abilities, error) {
+func probe(c *nfnetlink.Conn) (abilities, error) {
 	rules := firewall.Build(firewall.Policy{
 		Subnet: netip.MustParsePrefix("172.16.0.0/16"), External: "probe", Private: true,
 		Apps: []firewall.App{{Name: "probe", Group: 1}},
 	})
 	able := abilities{matchMAC: true}
-	all := c.try(rules, able)
-	if all != nil {
+	all := try(c, rules, able)
+	if lacks(all) {
 		able.matchMAC = false
-		all = c.try(rules, able)
+		all = try(c, rules, able)
 	}
 	if all == nil {
 		var err error
-		able.flags, err = c.protection()
+		able.flags, err = protection(c)
 		return able, err
 	}
 	for _, f := range features() {
-		if err := c.try(firewall.Ruleset{Rules: f.rules}, able); err != nil {
+		if err := try(c, firewall.Ruleset{Rules: f.rules}, able); lacks(err) {
 			return abilities{}, fmt.Errorf("use %s of nftables: the kernel needs %s: %w", f.what, f.option, err)
 		}
 	}
@@ -130,13 +137,13 @@ func (c *conn) probe() (abilities, error) {
 }
 
 // try asks the kernel whether it would take the rules.
-func (c *conn) try(rules firewall.Ruleset, able abilities) error {
+func try(c *nfnetlink.Conn, rules firewall.Ruleset, able abilities) error {
 	t, err := render(rules, able)
 	if err != nil {
 		return err
 	}
-	var b batch
-	b.newTable(probeTable, 0, netlink.Excl)
-	b.fill(probeTable, t)
-	return c.check(b)
+	var b nfnetlink.Batch
+	b.NewTable(probeTable, 0, tableUserdata())
+	t.fill(&b, probeTable)
+	return c.Check(b)
 }

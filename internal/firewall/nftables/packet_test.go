@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -209,21 +210,57 @@ func TestForgedSource(t *testing.T) {
 		"127.0.0.2", "0.0.0.0", "0.0.0.2", "224.0.0.2", "255.255.255.254", "10.0.0.2"}
 	before := dropped(t, firewall.Spoofed)
 	for _, source := range append(forged, "172.16.0.6") {
-		if err := liar.Send(udpFrame(netip.MustParseAddr(source), netip.MustParseAddr("172.16.0.10"))); err != nil {
+		if err := liar.Send(udpFrame(w.layout.GuestMAC(1), source, "172.16.0.10")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	buf := make([]byte, 64)
-	_, from, err := inbox.ReadFrom(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := from.(*net.UDPAddr).IP.String(); got != "172.16.0.6" {
-		t.Errorf("a packet with the source %s got through", got)
+	if got := sender(t, inbox); got != "172.16.0.6:4096" {
+		t.Errorf("a packet of %s got through", got)
 	}
 	if got := dropped(t, firewall.Spoofed) - before; got != len(forged) {
 		t.Errorf("%d packets were counted as spoofed, want %d", got, len(forged))
 	}
+}
+
+// TestForeignMAC: a guest's packets pass with its own Ethernet address and no other.
+func TestForeignMAC(t *testing.T) {
+	w := newWorld(t)
+	d := applied(t, withApps([]firewall.App{app("web", 1)}))
+	liar, victim := w.guest(t, 1, 1), w.guest(t, 2, 1)
+	inbox := victim.ListenPacket("udp4", "172.16.0.10:9")
+	own := w.layout.GuestMAC(1)
+	forged := []ipam.MAC{ipam.GatewayMAC(), w.layout.GuestMAC(2), {}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	for i := range own {
+		near := own
+		near[i] ^= 4
+		forged = append(forged, near)
+	}
+	for i, mac := range append(forged, own) {
+		frame := udpFrame(mac, "172.16.0.6", "172.16.0.10")
+		frame[14+20+1] = byte(i) // the port it comes from tells which it is
+		if err := liar.Send(frame); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := sender(t, inbox), fmt.Sprintf("172.16.0.6:%d", 0x1000+len(forged)); got != want {
+		t.Errorf("a packet of %s got through first, want %s", got, want)
+	}
+	if got, want := mustDrops(t, d)[firewall.SpoofedMAC], (firewall.Count{Packets: uint64(len(forged)), Bytes: uint64(len(forged) * udpSize)}); got != want {
+		t.Errorf("%v was counted, want %v", got, want)
+	}
+}
+
+// sender returns who sent the next datagram. One that does not come fails the test.
+func sender(t *testing.T, inbox net.PacketConn) string {
+	t.Helper()
+	if err := inbox.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := inbox.ReadFrom(make([]byte, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return from.String()
 }
 
 // TestNoGap: while the table is made anew again and again, nothing passes between
@@ -237,7 +274,7 @@ func TestNoGap(t *testing.T) {
 	ended := make(chan struct{})
 	var sending sync.WaitGroup
 	sending.Go(func() {
-		frame := udpFrame(netip.MustParseAddr("172.16.0.14"), netip.MustParseAddr("172.16.0.10"))
+		frame := udpFrame(w.layout.GuestMAC(3), "172.16.0.14", "172.16.0.10")
 		for {
 			select {
 			case <-ended:
@@ -258,14 +295,10 @@ func TestNoGap(t *testing.T) {
 	}
 	close(ended)
 	sending.Wait()
-	if err := friend.Send(udpFrame(netip.MustParseAddr("172.16.0.6"), netip.MustParseAddr("172.16.0.10"))); err != nil {
+	if err := friend.Send(udpFrame(w.layout.GuestMAC(1), "172.16.0.6", "172.16.0.10")); err != nil {
 		t.Fatal(err)
 	}
-	_, from, err := inbox.ReadFrom(make([]byte, 64))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := from.(*net.UDPAddr).IP.String(); got != "172.16.0.6" {
+	if got := sender(t, inbox); got != "172.16.0.6:4096" {
 		t.Errorf("a packet of %s, of another app, got through", got)
 	}
 	if tried == 0 {
@@ -273,11 +306,16 @@ func TestNoGap(t *testing.T) {
 	}
 }
 
+// udpSize is that of the packet in udpFrame's frame, in bytes.
+const udpSize = 28
+
 // udpFrame returns an Ethernet frame with an empty UDP datagram (RFC 768, RFC 791)
 // to port 9, for the gateway to forward.
-func udpFrame(source, dest netip.Addr) []byte {
-	header := []byte{0x45, 0, 0, 28, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
-	header = append(append(header, source.AsSlice()...), dest.AsSlice()...)
+func udpFrame(mac ipam.MAC, source, dest string) []byte {
+	header := []byte{0x45, 0, 0, udpSize, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
+	for _, address := range []string{source, dest} {
+		header = append(header, netip.MustParseAddr(address).AsSlice()...)
+	}
 	sum := uint32(0)
 	for i := 0; i < len(header); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(header[i:]))
@@ -285,6 +323,6 @@ func udpFrame(source, dest netip.Addr) []byte {
 	sum = sum&0xffff + sum>>16
 	binary.BigEndian.PutUint16(header[10:], ^uint16(sum&0xffff+sum>>16))
 	gateway := ipam.GatewayMAC()
-	frame := append(gateway[:], 2, 0, 0, 0, 0, 9, 0x08, 0)
+	frame := append(append(gateway[:], mac[:]...), 0x08, 0)
 	return append(append(frame, header...), 0x10, 0, 0, 9, 0, 8, 0, 0)
 }

@@ -38,7 +38,7 @@ func render(rules firewall.Ruleset, able abilities) (table, error) {
 	baseRules, apps := rules.SplitApps()
 	t := table{apps: apps}
 	for _, p := range places() {
-		c := chain{name: p.chain, base: p.base}
+		c := chain{Chain: p.chain}
 		stage := baseRules.Stage(p.stage, firewall.Both)
 		if len(stage) == 0 {
 			continue
@@ -75,10 +75,10 @@ func render(rules firewall.Ruleset, able abilities) (table, error) {
 // sameApp returns the one rule that lets the VMs of every app reach each other.
 func sameApp() (rule, error) {
 	b := builder{}
-	b.match("iifgroup . oifgroup @"+setName,
+	b.match("iifgroup . oifgroup @"+string(setName),
 		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: unix.NFT_REG_1},
 		&expr.Meta{Key: expr.MetaKeyOIFGROUP, Register: unix.NFT_REG32_01}, // the second 4 bytes of NFT_REG_1
-		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: setName})
+		&expr.Lookup{SourceRegister: unix.NFT_REG_1, SetName: string(setName)})
 	if err := b.verdict(firewall.Accept); err != nil {
 		return rule{}, err
 	}

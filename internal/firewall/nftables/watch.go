@@ -7,7 +7,10 @@ import (
 	"fmt"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 // Change is a transaction that changed tables of nf_tables, those of iptables-nft
@@ -24,61 +27,107 @@ const (
 	generationName = 3 // NFTA_GEN_PROC_NAME
 )
 
-// Watch tells of changes in the network namespace of the calling thread, until ctx
-// ends, which closes the channel. While nobody reads it, changes become one.
+const (
+	// changesKept is how many changes wait for a slow reader before some become one.
+	changesKept = 64
+	// watchBuffer is how many bytes of notices wait in the kernel, some 4,000 of them.
+	watchBuffer = 4 << 20
+)
+
+// Watch tells of every transaction in the network namespace of the calling thread,
+// until ctx ends, which closes the channel. A slow reader holds nothing up: when
+// too many wait, different ones become a zero Change.
 func Watch(ctx context.Context) (<-chan Change, error) {
-	s, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
+	s, err := listen()
 	if err != nil {
-		return nil, fmt.Errorf("watch nf_tables: open a socket: %w", err)
+		return nil, fmt.Errorf("watch nf_tables: %w", err)
 	}
-	if err := s.SetReadBuffer(bufferSize); err != nil {
-		return nil, errors.Join(fmt.Errorf("watch nf_tables: raise the socket's buffer: %w", err), s.Close())
-	}
-	changes := make(chan Change, 1)
+	changes := make(chan Change, changesKept)
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // ends Receive
 	go func() {
-		defer close(changes)
 		defer stop()
-		for ctx.Err() == nil {
-			messages, err := s.Receive()
-			if err != nil && !errors.Is(err, unix.ENOBUFS) {
-				return
-			}
-			for _, change := range read(messages, err) {
-				select {
-				case changes <- change:
-				case <-ctx.Done():
-				}
-			}
-		}
+		pass(ctx, s, changes)
 	}()
 	return changes, nil
 }
 
-// read returns the transactions that messages tell of.
-func read(messages []netlink.Message, lost error) []Change {
-	if lost != nil {
-		return []Change{{}}
-	}
-	var all []Change
-	for _, m := range messages {
-		if m.Header.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN {
-			continue
+// receiver is the part of a *netlink.Conn that notices come by.
+type receiver interface {
+	Receive() ([]netlink.Message, error)
+}
+
+// pass tells of what is received until ctx ends.
+func pass(ctx context.Context, from receiver, changes chan Change) {
+	defer close(changes)
+	for {
+		messages, err := from.Receive()
+		if ctx.Err() != nil {
+			return
 		}
-		var c Change
-		err := each([]netlink.Message{m}, func(a *netlink.AttributeDecoder) {
-			a.ByteOrder = binary.BigEndian
-			switch a.Type() {
-			case generationPID:
-				c.PID = int(a.Uint32())
-			case generationName:
-				c.Program = a.String()
+		if err != nil { // ENOBUFS: the kernel had no room to tell
+			tell(changes, Change{})
+		}
+		for _, m := range messages {
+			tell(changes, changeOf(m))
+		}
+	}
+}
+
+// listen opens a socket that gets the notice that ends each transaction. The others,
+// one for each rule and element, are kept from it: ours alone would fill any buffer.
+func listen() (*netlink.Conn, error) {
+	kind := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, uint16(nfnetlink.Type(unix.NFT_MSG_NEWGEN))))
+	filter, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 4, Size: 2}, // nlmsg_type of struct nlmsghdr (linux/netlink.h)
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(kind), SkipFalse: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a filter: %w", err)
+	}
+	s, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a socket: %w", err)
+	}
+	if err := errors.Join(s.SetReadBuffer(watchBuffer), s.SetBPF(filter), s.JoinGroup(unix.NFNLGRP_NFTABLES)); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare a socket: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// changeOf returns what a notice tells, or a zero Change if it cannot be read.
+func changeOf(m netlink.Message) Change {
+	var c Change
+	err := nfnetlink.Attributes([]netlink.Message{m}, func(a *netlink.AttributeDecoder) {
+		switch a.Type() {
+		case generationPID:
+			c.PID = int(a.Uint32())
+		case generationName:
+			c.Program = a.String()
+		}
+	})
+	if err != nil {
+		return Change{}
+	}
+	return c
+}
+
+// tell puts a change into the channel, to which nobody else sends. If that is full
+// it makes room: the oldest and the new one become one.
+func tell(changes chan Change, c Change) {
+	for {
+		select {
+		case changes <- c:
+			return
+		default:
+		}
+		select {
+		case oldest := <-changes:
+			if oldest != c {
+				c = Change{}
 			}
-		})
-		if err != nil {
-			c = Change{}
+		default: // a reader was faster
 		}
-		all = append(all, c)
 	}
-	return all
 }

@@ -1,4 +1,4 @@
-package nftables
+package nfnetlink
 
 import (
 	"encoding/binary"
@@ -24,19 +24,22 @@ const (
 	answerWithin = 30 * time.Second
 	// quiet is how long a socket is silent that has nothing more to say.
 	quiet = 10 * time.Millisecond
+	// askTries bounds how often a question is asked again whose answer was broken off
+	// or lost.
+	askTries = 20
 )
 
-// socket is the part of a *netlink.Conn that is used here.
-type socket interface {
+// Socket is the part of a *netlink.Conn that is used here.
+type Socket interface {
 	SendMessages(messages []netlink.Message) ([]netlink.Message, error)
 	Receive() ([]netlink.Message, error)
 	SetReadDeadline(t time.Time) error
 	Close() error
 }
 
-// dial opens a socket in the network namespace of the calling thread. It is closed
-// on exec, so that no VMM keeps the table owned after zwrmd's death.
-func dial() (socket, error) {
+// Dial opens a socket in the network namespace of the calling thread. It is closed
+// on exec, so that no program that was started keeps a table owned.
+func Dial() (Socket, error) {
 	s, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{MessageBufferSize: messageSize})
 	if err != nil {
 		return nil, err
@@ -47,54 +50,34 @@ func dial() (socket, error) {
 	return s, nil
 }
 
-// conn speaks to nf_tables. It is not safe for concurrent use.
-type conn struct {
-	socket socket
-	port   uint32 // the socket's address, by which the kernel names a table's owner; 0 before the first request
+// Conn speaks to nf_tables. It is not safe for concurrent use.
+type Conn struct {
+	socket Socket
+	port   uint32
 }
 
-// batch is the requests of one transaction.
-type batch struct {
-	messages []netlink.Message
-	err      error // of the first request that could not be encoded
-}
+// New returns a Conn on the socket.
+func New(s Socket) *Conn { return &Conn{socket: s} }
 
-// add appends a request (NFT_MSG_*). The encoder refuses an attribute of 64 KiB or
-// more, whose length would not fit its field.
-func (b *batch) add(kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) {
-	m, err := request(kind, flags, fill)
-	if err != nil && b.err == nil {
-		b.err = err
-	}
-	b.messages = append(b.messages, m)
-}
+// Port returns the socket's address, by which the kernel names a table's owner. It
+// is 0 before the first request.
+func (c *Conn) Port() uint32 { return c.port }
 
-func request(kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) (netlink.Message, error) {
-	attributes := netlink.NewAttributeEncoder()
-	attributes.ByteOrder = binary.BigEndian
-	fill(attributes)
-	data, err := attributes.Encode()
-	return netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | netlink.HeaderType(kind), Flags: netlink.Request | flags},
-		Data:   append(header(unix.NFPROTO_INET, 0), data...),
-	}, err
-}
+// Close closes the socket. Tables that it owns have no owner then.
+func (c *Conn) Close() error { return c.socket.Close() }
 
-// header is struct nfgenmsg (linux/netfilter/nfnetlink.h).
-func header(family uint8, resource uint16) []byte {
-	return binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
-}
-
-// commit makes all changes of the batch or none. Only nil says which: an error may
+// Commit makes all changes of the batch or none. Only nil says which: an error may
 // come from the way back, after the kernel has made them.
-func (c *conn) commit(b batch) error { return c.transact(b, true) }
+func (c *Conn) Commit(b Batch) error { return c.transact(b, true) }
 
-// check asks the kernel whether it would make the changes. Without its end a batch
+// Check asks the kernel whether it would make the changes. Without its end a batch
 // is checked and thrown away (nfnetlink_rcv_batch in net/netfilter/nfnetlink.c),
 // which is how `nft --check` works.
-func (c *conn) check(b batch) error { return c.transact(b, false) }
+func (c *Conn) Check(b Batch) error {
+	return insist(func() error { return c.transact(b, false) })
+}
 
-func (c *conn) transact(b batch, commit bool) error {
+func (c *Conn) transact(b Batch, commit bool) error {
 	if b.err != nil {
 		return fmt.Errorf("encode: %w", b.err)
 	}
@@ -116,17 +99,33 @@ func (c *conn) transact(b batch, commit bool) error {
 }
 
 // get asks for what the kernel holds.
-func (c *conn) get(kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
+func (c *Conn) get(kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) (answer []netlink.Message, err error) {
 	m, err := request(kind, flags, fill)
 	if err != nil {
 		return nil, err
 	}
-	return c.exchange([]netlink.Message{m})
+	err = insist(func() error {
+		answer, err = c.exchange([]netlink.Message{m})
+		return err
+	})
+	return answer, err
+}
+
+// insist asks what changes nothing again while the answer gets lost. What is read
+// over several answers may have changed between them; that is the caller's to see.
+func insist(ask func() error) error {
+	var err error
+	for range askTries {
+		if err = ask(); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
+			return err
+		}
+	}
+	return fmt.Errorf("no answer to %d requests: %w", askTries, err)
 }
 
 // exchange sends messages and returns the answer. After an error it takes in the
 // answers that may still come, which would be taken for those to the next request.
-func (c *conn) exchange(messages []netlink.Message) ([]netlink.Message, error) {
+func (c *Conn) exchange(messages []netlink.Message) ([]netlink.Message, error) {
 	if err := c.socket.SetReadDeadline(time.Now().Add(answerWithin)); err != nil {
 		return nil, err
 	}
@@ -143,7 +142,7 @@ func (c *conn) exchange(messages []netlink.Message) ([]netlink.Message, error) {
 }
 
 // drain reads the socket until it is quiet.
-func (c *conn) drain() error {
+func (c *Conn) drain() error {
 	for end := time.Now().Add(answerWithin); time.Now().Before(end); {
 		if err := c.socket.SetReadDeadline(time.Now().Add(quiet)); err != nil {
 			return err
@@ -153,4 +152,25 @@ func (c *conn) drain() error {
 		}
 	}
 	return errors.New("the kernel does not stop answering")
+}
+
+func request(kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) (netlink.Message, error) {
+	attributes := netlink.NewAttributeEncoder()
+	attributes.ByteOrder = binary.BigEndian
+	fill(attributes)
+	data, err := attributes.Encode()
+	return netlink.Message{
+		Header: netlink.Header{Type: Type(kind), Flags: netlink.Request | flags},
+		Data:   append(header(unix.NFPROTO_INET, 0), data...),
+	}, err
+}
+
+// Type returns the type of a message of nf_tables (NFT_MSG_*).
+func Type(kind uint16) netlink.HeaderType {
+	return unix.NFNL_SUBSYS_NFTABLES<<8 | netlink.HeaderType(kind)
+}
+
+// header is struct nfgenmsg (linux/netfilter/nfnetlink.h).
+func header(family uint8, resource uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
 }
