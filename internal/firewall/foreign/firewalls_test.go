@@ -132,6 +132,29 @@ func TestDrift(t *testing.T) {
 	}
 }
 
+// TestOwnChains: the rules of the dataplane iptables say the same, and are not touched.
+func TestOwnChains(t *testing.T) {
+	onEachKernel(t, func(t *testing.T, k *kernel) {
+		k.load(t, host(t, "docker"))
+		k.change(t, ":ZWRM-FORWARD - [0:0]", "-A ZWRM-FORWARD "+ruleInternet, `-I FORWARD 1 -m comment --comment "zwrm: hook" -j ZWRM-FORWARD`)
+		before := k.save(t)
+		k.change(t, "-I DOCKER-USER 1 "+ruleInternet) // left by the other dataplane
+		w := want()
+		w.Accepts = false
+		f := k.open(t, w)
+		apply(t, f)
+		if got := k.save(t); got != before {
+			t.Errorf("rules are\n%s, were\n%s", got, before)
+		}
+		if err := f.Remove(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := k.save(t); got != before {
+			t.Errorf("after Remove rules are\n%s, were\n%s", got, before)
+		}
+	})
+}
+
 // TestDockerAppears: what stands in FORWARD moves when Docker brings the better place.
 func TestDockerAppears(t *testing.T) {
 	onEachKernel(t, func(t *testing.T, k *kernel) {

@@ -58,6 +58,9 @@ func TestPlan(t *testing.T) {
 			want: []string{"FORWARD: " + forward}},
 		{name: "chain of Docker behind a drop", host: policy("DROP", "ACCEPT", "ACCEPT") + ":DOCKER-USER -\n", add: []string{"FORWARD -j DROP", "FORWARD -j DOCKER-USER"},
 			want: []string{"FORWARD: " + forward}},
+		{name: "chain of Docker called for the host, too", host: policy("DROP", "DROP", "ACCEPT") + ":DOCKER-USER -\n",
+			add: []string{"FORWARD -j DOCKER-USER", "INPUT -j DOCKER-USER"}, want: []string{"DOCKER-USER: " + forward, input}},
+		{name: "other chains not made yet", host: "*filter\n:FORWARD DROP [0:0]\n", want: []string{"FORWARD: " + forward}},
 		{name: "our own dataplane", host: policy("DROP", "ACCEPT", "ACCEPT") + ":ZWRM-FORWARD -\n", add: []string{
 			`FORWARD -m comment --comment "zwrm: hook" -j ZWRM-FORWARD`, "ZWRM-FORWARD " + ruleInternet}, want: []string{"FORWARD: " + forward}},
 	}

@@ -85,6 +85,11 @@ nft add chain inet sleeping forth '{ type filter hook forward priority 0; policy
 				command(t, "sh", "-e", "-c", test.make)
 				all := Conflicts(mustSurvey(t), want())
 				text := conflictText(all)
+				for _, other := range []string{"inet zwrm", "ip6 guard", "sleeping", "guard ok", "guard plain"} {
+					if strings.Contains(text, other) {
+						t.Errorf("%q is blamed in\n%s", other, text)
+					}
+				}
 				for _, w := range test.wants {
 					if strings.Count(text, w) == 0 {
 						t.Errorf("no %q in\n%s", w, text)
