@@ -259,6 +259,9 @@ func TestProto(t *testing.T) {
 	if w := os.Getenv("ONLY"); w != "" {
 		for _, v := range vs { if v.name == w {
 			fmt.Println("tid", unix.Gettid())
+			c := exec.Command("perf", "record", "-q", "-F", "8000", "-e", "cpu-clock", "-t", fmt.Sprint(unix.Gettid()), "-o", "/tmp/w/proto/perf.data", "sleep", "7")
+			c.Start()
+			defer c.Wait()
 			for end := time.Now().Add(8*time.Second); time.Now().Before(end); { for _, p := range v.pairs { pass(p.a,p.b,p.ab); pass(p.b,p.a,p.ba) } }
 		}}
 		return
