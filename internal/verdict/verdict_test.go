@@ -217,11 +217,11 @@ func TestWithoutPrivateNetworking(t *testing.T) {
 }
 
 // TestEveryReason: each reason that a rule has is the answer to some question, but for
-// those of packets that a question does not make: forged ones, and the later ones of
-// a connection.
+// those of packets that a question does not make: forged and broken ones, and the later
+// ones of a connection.
 func TestEveryReason(t *testing.T) {
 	answered := map[firewall.Reason]bool{
-		firewall.Known: true, firewall.Peers: true, firewall.SpoofedMAC: true, firewall.WithOptions: true,
+		firewall.Known: true, firewall.Peers: true, firewall.SpoofedMAC: true, firewall.WithOptions: true, firewall.NotTracked: true,
 	}
 	for private, asked := range map[bool][]question{true: questions(), false: {{"web-0 web-1", false, firewall.NoPrivate, ""}}} {
 		p := newPlace(t, private)
