@@ -54,8 +54,6 @@ func TestDockerFirst(t *testing.T) {
 			d.fine(t, when)
 		}
 		both("at first")
-		d.restart(t)
-		both("Docker restarted")
 		d.kill(t)
 		d.start(t)
 		both("Docker killed and started")
@@ -64,7 +62,7 @@ func TestDockerFirst(t *testing.T) {
 		h.Run(t, "iptables", "-F", "FORWARD")
 		s.fine(t, "FORWARD flushed")
 		d.restart(t)
-		both("Docker restarted after that")
+		both("Docker restarted")
 		s.daemon.Kill()
 		both("zwrmd killed")
 		s.daemon.Start(t)

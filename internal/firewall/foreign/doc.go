@@ -14,7 +14,7 @@
 //
 // They are first in DOCKER-USER, the chain that Docker leaves to others, if FORWARD
 // calls it, and else in the kernel's chain itself. Each has a comment that begins with
-// "zwrm:", and by that and the group of VMs a process with no memory knows it. It must
+// "zwrm:", and by that and the match devgroup a process with no memory knows it. It must
 // be narrow, since after a crash it may stand while our own table is gone.
 //
 // # ufw

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 
@@ -39,14 +40,13 @@ func readNFT() ([]NFTChain, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.CloseLasting()
 	var chains []NFTChain
 	for range readTries {
 		if chains, err = readChains(conn); err == nil {
 			break
 		}
 	}
-	return chains, err
+	return chains, errors.Join(err, conn.CloseLasting())
 }
 
 func readChains(conn *nftables.Conn) ([]NFTChain, error) {

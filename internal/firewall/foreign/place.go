@@ -10,11 +10,13 @@ import (
 	"zwrm/internal/firewall/xtables"
 )
 
-// The chains of others.
+// dockerUser is the chain that Docker leaves to others. It is called by FORWARD.
+const dockerUser xtables.ChainName = "DOCKER-USER"
+
+// Parts of names of chains that are neither the kernel's nor for our accepts.
 const (
-	dockerUser  xtables.ChainName = "DOCKER-USER" // called by FORWARD; what Docker leaves to others
-	ownPrefix                     = "ZWRM-"       // of the dataplane iptables
-	zonesSuffix                   = "_ZONES"      // of firewalld, when it uses iptables
+	ownPrefix   = "ZWRM-"  // the dataplane iptables
+	zonesSuffix = "_ZONES" // firewalld, when it uses iptables
 )
 
 // builtin is a chain of the kernel in the table filter.
@@ -47,7 +49,8 @@ func (w Want) plan(filter *xtables.Table) []rules {
 	var plan []rules
 	for _, b := range builtins() {
 		r := rules{chain: place(filter, b)}
-		if !drops(filter, b.chain) && !(ufwThere(filter, b) && slices.ContainsFunc(filter.Chains[r.chain], ours)) {
+		stays := ufwThere(filter, b) && slices.ContainsFunc(filter.Chains[r.chain], ours)
+		if !drops(filter, b.chain) && !stays {
 			continue
 		}
 		for _, a := range w.accepts(b.hook) {
@@ -104,27 +107,35 @@ func ufwThere(filter *xtables.Table, b builtin) bool {
 	return slices.ContainsFunc(filter.Chains[b.chain], func(spec string) bool { return always(spec) == string(b.ufw) })
 }
 
-// always returns the target of a rule that matches every packet, and "" of others.
+// always returns the target of a rule that matches every packet, and "" of others. A
+// host may have thousands of those.
 func always(spec string) string {
-	found := regexp.MustCompile(`^(?:-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^" ]\S*) )?-[jg] (\S+)`).FindStringSubmatch(spec)
-	if found == nil {
+	if strings.HasPrefix(spec, "-m comment ") {
+		const text = `^-m comment --comment (?:"(?:[^"\\]|\\.)*"|[^" ]\S*) `
+		spec = regexp.MustCompile(text).ReplaceAllString(spec, "")
+	}
+	words := strings.Fields(spec)
+	if len(words) < 2 || words[0] != "-j" && words[0] != "-g" {
 		return ""
 	}
-	return found[1]
+	return words[1]
 }
 
-// ours reports whether a rule is an accept of ours, of whatever version.
+// ours reports whether a rule is an accept of ours, of whatever version of ours or of
+// iptables: one that is not known again would be made anew with each repair.
 func ours(spec string) bool {
-	return strings.HasSuffix(spec, " -j ACCEPT") && strings.Contains(spec, "-group "+group()+" ") && comment(spec) != ""
+	return strings.HasSuffix(spec, " -j ACCEPT") && strings.Contains(spec, "-m devgroup ") && comment(spec) != ""
 }
 
-// comment returns what the comment of a rule of ours says, and "" of others.
+// comment returns what the comment of a rule of ours says, and "" of others. It has a
+// space, so it stands in quotes.
 func comment(spec string) Let {
-	found := regexp.MustCompile(`--comment "` + mark + `([^"]+)"`).FindStringSubmatch(spec)
-	if found == nil {
+	_, text, found := strings.Cut(spec, `--comment "`+mark)
+	text, _, ended := strings.Cut(text, `"`)
+	if !found || !ended {
 		return ""
 	}
-	return Let(found[1])
+	return Let(text)
 }
 
 // differences compares the plan with what there is.

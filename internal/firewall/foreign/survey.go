@@ -169,13 +169,15 @@ func survey(name xtables.TableName, t *xtables.Table) Table {
 	return out
 }
 
-// knows reports whether a chain of nftables is one of iptables-nft, which was read.
+// knows reports whether a chain of nftables is one that iptables-nft has told of. It
+// leaves out those in its tables that it did not make.
 func (s Survey) knows(c NFTChain) bool {
 	for _, p := range s.IPTables {
 		for _, t := range p.Tables {
-			if p.Variant == xtables.NFT && c.Family == "ip" && c.Table == string(t.Name) && !t.Hidden {
-				return true
+			if p.Variant != xtables.NFT || c.Family != "ip" || c.Table != string(t.Name) {
+				continue
 			}
+			return slices.ContainsFunc(t.Chains, func(known Chain) bool { return string(known.Name) == c.Name })
 		}
 	}
 	return false

@@ -75,6 +75,8 @@ nft add chain ip6 guard forth '{ type filter hook forward priority 0; policy dro
 nft add table inet sleeping '{ flags dormant; }'
 nft add chain inet sleeping forth '{ type filter hook forward priority 0; policy drop; }'`,
 			[]string{"nft insert rule inet guard forth", "nft insert rule inet guard in", "nft insert rule inet guard out", "nft insert rule inet guard pre", "nft 'chain inet guard first"}},
+		{"chain of another in a table of iptables", "nft add table ip filter\nnft add chain ip filter forward '{ type filter hook forward priority 0; policy drop; }'",
+			[]string{"nft insert rule ip filter forward"}},
 		{"native rule in a table of iptables", "iptables -P FORWARD DROP\nnft insert rule ip filter FORWARD fib daddr type local accept",
 			[]string{"nft -a list table ip filter", "nft insert rule ip filter FORWARD"}},
 	}

@@ -89,13 +89,11 @@ func (w Want) accepts(hook Hook) []accept {
 
 // words returns what the parts of rules in braces stand for.
 func (w Want) words() *strings.Replacer {
+	group := model.GroupUnassigned.String() + "/" + model.GroupMask.String()
 	test := fmt.Sprintf("group & %s == %s", model.GroupMask, model.GroupUnassigned)
 	return strings.NewReplacer(
-		"{ext}", w.External, "{from}", "--src-group "+group(), "{to}", "--dst-group "+group(),
+		"{ext}", w.External, "{from}", "--src-group "+group, "{to}", "--dst-group "+group,
 		"{known}", "-m conntrack --ctstate RELATED,ESTABLISHED",
 		"{nft-in}", fmt.Sprintf("iifname %q", w.External), "{nft-out}", fmt.Sprintf("oifname %q", w.External),
 		"{iif}", "iif"+test, "{oif}", "oif"+test, "{nft-known}", "ct state established,related")
 }
-
-// group is the group of VMs as the match devgroup has it.
-func group() string { return model.GroupUnassigned.String() + "/" + model.GroupMask.String() }

@@ -4,7 +4,7 @@
 //
 //	table inet zwrm { comment "zwrm"          # flags owner and persist
 //		set same_app  { one element per app }
-//		chain prerouting   priority -300       forged sources, closed TAPs, IPv6: drop
+//		chain prerouting   priority -300       forged sources, closed TAPs, IPv6, multicast: drop
 //		chain forward      priority 0          -> private: iifgroup . oifgroup @same_app accept, then drop
 //		chain input        priority 0
 //		chain output       priority 0
@@ -35,8 +35,18 @@
 // opens everything: there, neither flag is used and anybody with root may change
 // the table at any time.
 //
+// # Ethernet addresses
+//
+// Whether the Ethernet source is that of the IPv4 source is asked with a match of
+// iptables, "bpf", by nft_compat of the kernel. nft prints it as `xt match`, with a
+// warning that the table is managed by iptables-nft, and does not read it. From
+// Linux 6.13 on nf_tables can compare two parts of a packet by itself; but nft
+// 1.0.6, which Debian 12 has, aborts when it finds that in any table, even for `nft
+// list tables`.
+//
 // # Changes
 //
 // A change is one transaction: a packet finds all of the rules from before it or
-// all of those after it, even when the whole table is made anew.
+// all of those after it, even when the whole table is made anew. The counters of a
+// table made anew begin at 0; what the old one had counted is kept by Drops.
 package nftables

@@ -3,6 +3,9 @@ package nftables
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,13 +16,14 @@ import (
 	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
-// faulty is a socket on which a test makes things go wrong. Both functions may be
+// faulty is a socket on which a test makes things go wrong. Each function may be
 // nil. An error of send keeps the messages from the kernel; one of receive loses
 // the answer to messages that it got.
 type faulty struct {
 	nfnetlink.Socket
 	send    func(messages []netlink.Message) error
 	receive func(messages []netlink.Message) error
+	rewrite func(messages []netlink.Message) []netlink.Message // what the kernel gets instead
 	last    []netlink.Message
 }
 
@@ -29,6 +33,9 @@ func (f *faulty) SendMessages(messages []netlink.Message) ([]netlink.Message, er
 		if err := f.send(messages); err != nil {
 			return nil, err
 		}
+	}
+	if f.rewrite != nil {
+		messages = f.rewrite(messages)
 	}
 	return f.Socket.SendMessages(messages)
 }
@@ -84,10 +91,10 @@ func openFaulty(t *testing.T) (*Dataplane, *faulty) {
 	return d, f
 }
 
-// TestLostAnswer: ENOBUFS and EINTR say nothing about what the kernel did. What is
-// there decides, whether the change was made or not.
+// TestLostAnswer: ENOBUFS, EINTR and an answer that does not come say nothing about
+// what the kernel did. What is there decides, whether the change was made or not.
 func TestLostAnswer(t *testing.T) {
-	for _, fault := range []error{unix.ENOBUFS, unix.EINTR} {
+	for _, fault := range []error{unix.ENOBUFS, unix.EINTR, os.ErrDeadlineExceeded} {
 		for _, where := range []string{"request", "answer"} {
 			t.Run(fault.Error()+" of the "+where, func(t *testing.T) {
 				onOwnKernel(t, func(t *testing.T) {
@@ -206,61 +213,218 @@ func TestInterruptedDump(t *testing.T) {
 				if got := mustDiff(t, d, policy(nil)); got != "" {
 					t.Errorf("differences:\n%s", got)
 				}
+				mustDrops(t, d)
+				if err := d.Preflight(t.Context()); err != nil {
+					t.Error(err)
+				}
 			}
+		}
+		f.receive = times(1000, unix.EINTR, func(m []netlink.Message) bool { return is(unix.NFT_MSG_GETRULE, m) })
+		if _, err := d.Diff(t.Context(), policy(nil)); !errors.Is(err, unix.EINTR) {
+			t.Errorf("Diff: %v, want EINTR", err)
+		}
+		if _, err := d.Drops(t.Context()); !errors.Is(err, unix.EINTR) {
+			t.Errorf("Drops: %v, want EINTR", err)
+		}
+	})
+}
+
+// TestReadBack: a change that the kernel confirms and did not make, or made by half,
+// does not count as made. It is made again, and is an error if that is in vain.
+func TestReadBack(t *testing.T) {
+	withoutFirst := func(kind uint16) func([]netlink.Message) []netlink.Message {
+		return func(messages []netlink.Message) []netlink.Message {
+			i := slices.IndexFunc(messages, func(m netlink.Message) bool { return m.Header.Type == nfnetlink.Type(kind) })
+			if i < 0 {
+				return messages
+			}
+			return slices.Delete(slices.Clone(messages), i, i+1)
+		}
+	}
+	forgetFlags := func(messages []netlink.Message) []netlink.Message {
+		messages = slices.Clone(messages)
+		for i, m := range messages {
+			if m.Header.Type == nfnetlink.Type(unix.NFT_MSG_NEWTABLE) {
+				messages[i].Data = bytes.Replace(m.Data, tableFlags(6), tableFlags(0), 1)
+			}
+		}
+		return messages
+	}
+	tests := []struct {
+		name    string
+		rewrite func([]netlink.Message) []netlink.Message
+		want    string // of the error
+	}{
+		{"elements", withoutFirst(unix.NFT_MSG_NEWSETELEM),
+			`write table "zwrm": nftables inet zwrm element 0x5a000001 . 0x5a000001 is missing although zwrm: app db was written`},
+		{"rule", withoutFirst(unix.NFT_MSG_NEWRULE),
+			`write table "zwrm": nftables inet zwrm prerouting rule 1 is missing although iifgroup 0x5a000000 counter drop comment "zwrm: unassigned" was written`},
+		{"flags", forgetFlags, `write table "zwrm": nftables inet zwrm flags is none although owner,persist was written`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			onOwnKernel(t, func(t *testing.T) {
+				d, f := openFaulty(t)
+				f.rewrite = test.rewrite
+				if err := d.Apply(t.Context(), policy(nil)); err == nil || err.Error() != test.want {
+					t.Errorf("Apply: %v, want %s", err, test.want)
+				}
+				once := false
+				f.rewrite = func(messages []netlink.Message) []netlink.Message {
+					if once || !commits(messages) {
+						return messages
+					}
+					once = true
+					return test.rewrite(messages)
+				}
+				mustApply(t, d, policy(nil))
+				if got := mustDiff(t, d, policy(nil)); got != "" {
+					t.Errorf("differences:\n%s", got)
+				}
+			})
+		})
+	}
+}
+
+// tableFlags is the attribute NFTA_TABLE_FLAGS.
+func tableFlags(flags byte) []byte { return []byte{8, 0, unix.NFTA_TABLE_FLAGS, 0, 0, 0, 0, flags} }
+
+// TestFilledSet: when others filled the set, an app that is added finds no room, and
+// gets it by making the table anew.
+func TestFilledSet(t *testing.T) {
+	onOwnKernel(t, func(t *testing.T) {
+		d := unprotected(t)
+		mustApply(t, d, policy(nil))
+		var b strings.Builder
+		b.WriteString("add element inet zwrm same_app {")
+		for i := range setSize - 2 {
+			fmt.Fprintf(&b, " 1 . %d,", i)
+		}
+		if out, err := tryNFT(t, strings.TrimSuffix(b.String(), ",")+" }\n", "-f", "-"); err != nil {
+			t.Fatalf("nft: %v\n%s", err, out)
+		}
+		if err := d.AddApps(t.Context(), app("new", 3)); err != nil {
+			t.Fatal(err)
+		}
+		if got := mustDiff(t, d, withApps([]firewall.App{app("db", 1), app("web", 2), app("new", 3)})); got != "" {
+			t.Errorf("differences:\n%.2000s", got)
 		}
 	})
 }
 
 // TestOlderKernels: what is missing is named, or is done without.
 func TestOlderKernels(t *testing.T) {
-	has := func(text string) func([]netlink.Message) bool {
-		return func(messages []netlink.Message) bool {
-			for _, m := range messages {
-				if bytes.Contains(m.Data, []byte(text)) {
-					return true
-				}
-			}
-			return false
-		}
-	}
 	tests := []struct {
 		name  string
 		fault error
 		match func([]netlink.Message) bool
 		want  string // of the error
 	}{
-		{"no nf_tables", unix.EOPNOTSUPP, func([]netlink.Message) bool { return true },
+		{"no nf_tables", unix.EOPNOTSUPP, anything,
 			"use tables of the family inet of nftables: the kernel needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET: operation not supported"},
 		{"no fib", unix.ENOENT, has("fib\x00"), "use expression fib of nftables: the kernel needs CONFIG_NFT_FIB_INET: no such file or directory"},
 		{"no masquerade", unix.ENOENT, has("masq\x00"), "use expression masq of nftables: the kernel needs CONFIG_NFT_MASQ: no such file or directory"},
-		{"no owner or persist", unix.EOPNOTSUPP, func(m []netlink.Message) bool {
-			return is(unix.NFT_MSG_NEWTABLE, m) && has("\x08\x00\x02\x00\x00\x00\x00\x06")(m[1:2]) // NFTA_TABLE_FLAGS
-		}, ""},
+		{"no memory", unix.ENOMEM, anything, "ask the kernel what its nftables can do: cannot allocate memory"},
+		{"no memory for a match", unix.ENOMEM, has("bpf\x00"), "ask the kernel what its nftables can do: cannot allocate memory"},
+		{"no memory for flags", unix.ENOMEM, asksForFlags, "ask the kernel for the table flags owner and persist: cannot allocate memory"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			onOwnKernel(t, func(t *testing.T) {
-				s, err := nfnetlink.Dial()
+				d, err := openOn(t, &faulty{receive: times(1000, test.fault, test.match)})
+				if err == nil || err.Error() != test.want {
+					t.Errorf("Open: %v, want %s", err, test.want)
+				}
+				if d != nil {
+					t.Error("Open returns a Dataplane as well")
+				}
+			})
+		})
+	}
+}
+
+// openOn opens a Dataplane on a socket with faults.
+func openOn(t *testing.T, f *faulty) (*Dataplane, error) {
+	t.Helper()
+	s, err := nfnetlink.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	f.Socket = s
+	return open(t.Context(), f)
+}
+
+func anything([]netlink.Message) bool { return true }
+
+// has returns a match of messages that have the text in them.
+func has(text string) func([]netlink.Message) bool {
+	return func(messages []netlink.Message) bool {
+		return slices.ContainsFunc(messages, func(m netlink.Message) bool { return bytes.Contains(m.Data, []byte(text)) })
+	}
+}
+
+// asksForFlags matches requests for a table with the flags owner and persist.
+func asksForFlags(messages []netlink.Message) bool {
+	return slices.ContainsFunc(messages, func(m netlink.Message) bool {
+		return m.Header.Type == nfnetlink.Type(unix.NFT_MSG_NEWTABLE) && bytes.Contains(m.Data, tableFlags(6))
+	})
+}
+
+// TestLosses: what a kernel cannot keep is told, and the rest is kept.
+func TestLosses(t *testing.T) {
+	const (
+		owner = "the table is anybody's with root: this kernel cannot keep it for its owner alone and beyond the owner's death " +
+			"(flags owner and persist, Linux 6.9), so `nft flush ruleset` and the like delete it until the next repair"
+		mac = "guests may send with a forged Ethernet source address: this kernel lacks the match \"bpf\" in nftables " +
+			"(CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_MATCH_BPF)"
+	)
+	either := func(m []netlink.Message) bool { return has("bpf\x00")(m) || asksForFlags(m) }
+	tests := []struct {
+		name  string
+		fault error
+		match func([]netlink.Message) bool
+		want  []string
+	}{
+		{"no owner or persist", unix.EOPNOTSUPP, asksForFlags, []string{owner}},
+		{"no flags at all", unix.EINVAL, asksForFlags, []string{owner}},
+		{"no match of iptables", unix.ENOENT, has("bpf\x00"), []string{mac}},
+		{"neither", unix.ENOENT, either, []string{owner, mac}},
+		{"answer lost", unix.ENOBUFS, anything, nil},
+		{"interrupted", unix.EINTR, anything, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			onOwnKernel(t, func(t *testing.T) {
+				faults := 1000
+				if test.want == nil {
+					faults = 3 // it passes
+				}
+				d, err := openOn(t, &faulty{receive: times(faults, test.fault, test.match)})
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() { s.Close() })
-				d, err := open(t.Context(), &faulty{Socket: s, receive: times(1000, test.fault, test.match)})
-				if test.want != "" {
-					if err == nil || err.Error() != test.want {
-						t.Errorf("Open: %v, want %s", err, test.want)
-					}
-					return
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(d.Losses()) == 0 {
-					t.Error("the table counts as protected")
+				if got := d.Losses(); !slices.Equal(got, test.want) {
+					t.Errorf("Losses says\n%q, want\n%q", got, test.want)
 				}
 				mustApply(t, d, policy(nil))
-				if out, err := tryNFT(t, "", "delete", "table", "inet", "zwrm"); err != nil {
-					t.Errorf("the table has an owner all the same: %s", out)
+				if got := mustDiff(t, d, policy(nil)); got != "" {
+					t.Errorf("differences:\n%s", got)
+				}
+				want, err := os.ReadFile("testdata/private_on_two_apps.txt")
+				if err != nil {
+					t.Fatal(err)
+				}
+				lost := string(want)
+				if slices.Contains(test.want, mac) {
+					lost = withoutXT(lost)
+				}
+				if got := list(t); got != lost {
+					t.Errorf("the table is\n%s, want\n%s", got, lost)
+				}
+				out, err := tryNFT(t, "", "delete", "table", "inet", "zwrm")
+				if owned := !slices.Contains(test.want, owner); owned != (err != nil) {
+					t.Errorf("nft deletes the table: %v %s, want that it has an owner: %t", err, out, owned)
 				}
 			})
 		})

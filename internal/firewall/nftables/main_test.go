@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"os"
 	"testing"
 
 	"zwrm/internal/host/nstest"
@@ -9,5 +10,11 @@ import (
 
 var _ reconcile.Firewall = (*Dataplane)(nil)
 
-// TestMain runs every test of the package in a network namespace of its own.
-func TestMain(m *testing.M) { nstest.Main(m) }
+// TestMain runs every test of the package in a network namespace of its own. In a
+// child of startOwner it is a zwrmd instead, as far as rules go.
+func TestMain(m *testing.M) {
+	if os.Getenv(ownerStage) != "" {
+		os.Exit(ownTable())
+	}
+	nstest.Main(m)
+}

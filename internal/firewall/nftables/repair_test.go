@@ -54,6 +54,13 @@ func TestRepair(t *testing.T) {
 			`add element inet zwrm same_app { 0x5a000001 . 0x5a000001 comment "mine" }`, []string{
 			`element 0x5a000001 . 0x5a000001: wanted zwrm: app db, found "mine"`,
 		}},
+		{"set made anew without a size", "flush chain inet zwrm private | delete set inet zwrm same_app | " +
+			"add set inet zwrm same_app { type devgroup . devgroup; }", []string{
+			"private rule 1: wanted " + ruleSame + ", found missing",
+			"private rule 2: wanted " + ruleLast + ", found missing",
+			"set same_app: wanted set of 2 apps, found missing",
+			"set same_app: wanted none, found set of size 0",
+		}},
 		{"set added", "add set inet zwrm more { type ipv4_addr; size 9; }", []string{"set more: wanted none, found set of size 9"}},
 		{"made dormant", "add table inet zwrm { flags dormant; }", []string{"flags: wanted none, found 0x1"}},
 	}

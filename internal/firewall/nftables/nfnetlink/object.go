@@ -1,11 +1,13 @@
 package nfnetlink
 
-// Names of objects, each within its table.
-type (
-	TableName string
-	ChainName string
-	SetName   string
-)
+// TableName is the name of a table.
+type TableName string
+
+// ChainName is the name of a chain within its table.
+type ChainName string
+
+// SetName is the name of a set within its table.
+type SetName string
 
 // Flags of a table. Without FlagPersist a table goes with its owner.
 const (
