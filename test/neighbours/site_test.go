@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"zwrm/internal/host/nstest"
-	"zwrm/internal/model"
 	"zwrm/test/zwrmtest"
 )
 
@@ -29,12 +28,11 @@ const (
 
 // site is a host with zwrmd, VMs of two apps, services on the host, and an internet.
 type site struct {
-	host    *zwrmtest.Host
-	daemon  *zwrmtest.Daemon
-	web     [2]*zwrmtest.Guest
-	other   *zwrmtest.Guest
-	stream  net.Conn // from a VM to the internet, open all the time
-	outside netip.Addr
+	host   *zwrmtest.Host
+	daemon *zwrmtest.Daemon
+	web    [2]*zwrmtest.Guest
+	other  *zwrmtest.Guest
+	stream net.Conn // from a VM to the internet, open all the time
 }
 
 // onEachDataplane runs a test with each way in which zwrmd can make its rules.
@@ -48,21 +46,19 @@ func onEachDataplane(t *testing.T, test func(t *testing.T, dataplane string)) {
 	}
 }
 
-// service is the service of the host that VMs may use.
-var service = model.Service{Protocol: model.TCP, Port: 9000}
-
+// settings have a service of the host that VMs may use.
 func settings(dataplane string) zwrmtest.Settings {
 	return zwrmtest.Settings{
 		"network.bridge.enabled": "true",
 		"network.firewall":       fmt.Sprintf("%q", dataplane),
-		"network.host_access":    fmt.Sprintf("[%q]", service),
+		"network.host_access":    `["tcp/9000"]`,
 	}
 }
 
 // newSite starts zwrmd and VMs on a host.
 func newSite(t testing.TB, host *zwrmtest.Host, dataplane string) *site {
 	t.Helper()
-	s := &site{host: host, outside: netip.MustParseAddr(zwrmtest.OutsideAddress)}
+	s := &site{host: host}
 	s.daemon = host.Start(t, settings(dataplane))
 	s.web = [2]*zwrmtest.Guest{s.daemon.Guest(t, "web-0", "web"), s.daemon.Guest(t, "web-1", "web")}
 	s.other = s.daemon.Guest(t, "other-0", "other")
