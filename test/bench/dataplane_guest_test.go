@@ -3,7 +3,6 @@ package bench_test
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"testing"
 	"time"
@@ -15,12 +14,12 @@ import (
 	"zwrm/internal/ipam"
 )
 
-// machine is a guest: a namespace with the kernel's whole TCP/IP stack. What its eth0
+// guest is a VM: a namespace with the kernel's whole TCP/IP stack. What its eth0
 // sends is read from tap, and what is written there it receives; this process carries
 // frames from there to the host's TAP, as a VMM does. So a packet goes from socket to
 // socket within the system calls of one thread, without a wake-up, and takes less time
 // than between any VMs.
-type machine struct {
+type guest struct {
 	ns      *nstest.Namespace
 	address netip.Addr
 	tap     int // descriptor
@@ -30,8 +29,9 @@ type machine struct {
 // addresses, and they speak by one at a time.
 type couple struct {
 	pair           int
-	client, server machine
-	listener       int // descriptor, on serverPort
+	client, server guest
+	listener       int   // descriptor, on serverPort
+	hello          *talk // a single flow, which is there all the time
 	buf            []byte
 }
 
@@ -39,13 +39,14 @@ type couple struct {
 func newCouple(t testing.TB, routers []*router, at int) *couple {
 	t.Helper()
 	guests := routers[0].pairs[at].guests
-	c := &couple{pair: at, client: newMachine(t, guests[0]), server: newMachine(t, guests[1]), buf: make([]byte, 2048)}
-	c.listener = c.server.socket(t, unix.SOCK_STREAM, serverPort)
-	must(t, unix.Listen(c.listener, 128))
-	talk := c.talk(t, 1, clientPort, serverPort)
+	c := &couple{pair: at, client: newGuest(t, guests[0]), server: newGuest(t, guests[1]), buf: make([]byte, 2048)}
+	c.server.ns.Do(t, func() { c.listener = socket(t, unix.SOCK_STREAM, c.server.at(serverPort)) })
+	closeAfter(t, c.listener)
+	must(t, unix.Listen(c.listener, 1))
+	c.hello = c.talk(t, 1, clientPort, serverPort)
 	for _, r := range routers {
 		for try := 0; ; try++ {
-			err := errors.Join(talk.ask(r, 0), talk.answer(r, 0))
+			err := errors.Join(c.hello.ask(r, 0), c.hello.answer(r, 0))
 			if err == nil {
 				break
 			}
@@ -59,9 +60,9 @@ func newCouple(t testing.TB, routers []*router, at int) *couple {
 	return c
 }
 
-func newMachine(t testing.TB, address netip.Addr) machine {
+func newGuest(t testing.TB, address netip.Addr) guest {
 	t.Helper()
-	m := machine{ns: nstest.New(t), address: address}
+	m := guest{ns: nstest.New(t), address: address}
 	m.ns.Set(t, "net/ipv6/conf/default/disable_ipv6", "1")
 	m.ns.Set(t, "net/ipv4/tcp_max_tw_buckets", "0") // ports are free again at once
 	gateway, mac := address.Prev(), ipam.MACOf(address)
@@ -87,20 +88,19 @@ func newMachine(t testing.TB, address netip.Addr) machine {
 	return m
 }
 
-// socket opens a socket in the guest. It never waits.
-func (m machine) socket(t testing.TB, kind int, port uint16) (fd int) {
+// socket opens a socket in the namespace of the calling thread. It never waits.
+func socket(t testing.TB, kind int, address unix.Sockaddr) int {
 	t.Helper()
-	m.ns.Do(t, func() {
-		var err error
-		fd, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		must(t, err)
-		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
-		must(t, unix.Bind(fd, m.at(port)))
-	})
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	must(t, unix.Bind(fd, address))
 	return fd
 }
 
-func (m machine) at(port uint16) *unix.SockaddrInet4 {
+func closeAfter(t testing.TB, fd int) { t.Cleanup(func() { unix.Close(fd) }) }
+
+func (m guest) at(port uint16) *unix.SockaddrInet4 {
 	return &unix.SockaddrInet4{Addr: m.address.As4(), Port: int(port)}
 }
 
@@ -139,43 +139,41 @@ func (c *couple) settle(r *router) error {
 	}
 }
 
-// talk is many flows between two guests, each of another socket of either.
+// talk is many flows between two guests: each of another pair of sockets.
 type talk struct {
 	*couple
-	clients, servers []int
-	clientPort       uint16 // of the first
-	serverPort       uint16
+	clients, servers       []int  // descriptors
+	clientPort, serverPort uint16 // of the first of either; the others follow
 }
 
-// talk opens the sockets for so many flows.
-func (c *couple) talk(t testing.TB, flows int, clientPort, serverPort uint16) *talk {
+// talk opens so many sockets on either side.
+func (c *couple) talk(t testing.TB, sockets int, clientPort, serverPort uint16) *talk {
 	t.Helper()
-	x := &talk{couple: c, clientPort: clientPort, serverPort: serverPort}
-	for i := range int(math.Ceil(math.Sqrt(float64(flows)))) {
-		x.clients = append(x.clients, c.client.socket(t, unix.SOCK_DGRAM, clientPort+uint16(i)))
-		x.servers = append(x.servers, c.server.socket(t, unix.SOCK_DGRAM, serverPort+uint16(i)))
+	open := func(m guest, first uint16) (fds []int) {
+		m.ns.Do(t, func() {
+			for i := range sockets {
+				fds = append(fds, socket(t, unix.SOCK_DGRAM, m.at(first+uint16(i))))
+				closeAfter(t, fds[i])
+			}
+		})
+		return fds
 	}
-	return x
+	return &talk{c, open(c.client, clientPort), open(c.server, serverPort), clientPort, serverPort}
 }
 
-func (x *talk) close() {
-	for _, fd := range append(x.clients, x.servers...) {
-		unix.Close(fd)
-	}
-}
-
-func (x *talk) sockets(flow int) (client, server int) { return flow % len(x.clients), flow / len(x.clients) }
+// of returns which of the sockets have a flow.
+func (x *talk) of(flow int) (client, server int) { return flow % len(x.clients), flow / len(x.clients) }
 
 // ask sends a datagram of a flow from client to server.
 func (x *talk) ask(r *router, flow int) error {
-	client, server := x.sockets(flow)
+	client, server := x.of(flow)
 	to := x.server.at(x.serverPort + uint16(server))
 	return x.datagram(r, false, x.clients[client], to, x.servers[server])
 }
 
 // answer sends a datagram of a flow from server to client.
 func (x *talk) answer(r *router, flow int) error {
-	client, server := x.sockets(flow)
+	client, server := x.of(flow)
 	to := x.client.at(x.clientPort + uint16(client))
 	return x.datagram(r, true, x.servers[server], to, x.clients[client])
 }

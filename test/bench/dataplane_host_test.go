@@ -47,11 +47,11 @@ func allRules() []rules { return []rules{plain, plainAgain, masquerade, onNftabl
 
 // router is a host with VMs: a namespace of its own with their TAPs and rules.
 type router struct {
-	rules rules
-	ns    *nstest.Namespace
+	rules  rules
+	ns     *nstest.Namespace
 	kernel *host.Kernel
-	pairs []pair
-	buf   []byte
+	pairs  []pair
+	buf    []byte
 }
 
 // pair is two VMs of one app: their TAPs as VMMs open them, and their addresses.

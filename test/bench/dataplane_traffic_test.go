@@ -1,87 +1,87 @@
 package bench_test
 
 import (
-	"fmt"
-	"runtime"
-	"runtime/debug"
-	"slices"
+	"errors"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/test/bench/figures"
 )
 
-// play is one round of a contest on one host.
-type play func(r *router) error
-
-// contest plays rounds on every router in turn, each round beginning with another one,
-// and returns how long each took, by router and round. Prepare makes what a round
-// needs and is not timed.
-//
-// The time is that which this thread got from a processor: packets are routed within
-// its system calls, and what else runs on the machine does not count.
-func contest(t testing.TB, routers []*router, rounds int, prepare func(round int) play) [][]time.Duration {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	took := make([][]time.Duration, len(routers))
-	for round := range rounds {
-		p := prepare(round)
-		for i := range routers {
-			at := (i + round) % len(routers)
-			start := threadTime()
-			err := p(routers[at])
-			took[at] = append(took[at], threadTime()-start)
-			if err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
-		}
-	}
-	return took
+// world is everything that packets are timed on.
+type world struct {
+	routers []*router
+	couples []*couple
+	port    int // the next that no flow had yet
 }
 
-func threadTime() time.Duration {
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now) // fails for clocks that there are not
-	return time.Duration(now.Nano())
+// lastPort bounds the number of flows: one that was there before is not new.
+const lastPort = 60000
+
+func newWorld(t testing.TB, apps, pairs, couples int) *world {
+	t.Helper()
+	w := &world{port: 10000}
+	for _, with := range allRules() {
+		w.routers = append(w.routers, newRouter(t, with, apps, pairs))
+	}
+	for i := range couples {
+		w.couples = append(w.couples, newCouple(t, w.routers, i*pairs/couples))
+	}
+	return w
+}
+
+// newPorts returns the first of n ports in a row, of which no flow was.
+func (w *world) newPorts(t testing.TB, n int) uint16 {
+	t.Helper()
+	first := w.port
+	if w.port += n; w.port > lastPort {
+		t.Fatal("more rounds than there are ports")
+	}
+	return uint16(first)
+}
+
+// measure times one metric on every host.
+func (w *world) measure(t testing.TB, path figures.Path, metric figures.Metric, rounds int) outcome {
+	t.Helper()
+	prepare, units := w.frames(t, metric), len(w.routers[0].pairs)
+	if path == figures.GuestToGuest {
+		prepare, units = w.words(t, metric, rounds), len(w.couples)
+	}
+	took := contest(t, w.routers, rounds, prepare)
+	o := outcome{plain: median(took[0]) / time.Duration(units), rate: metric == figures.Connections, ratios: map[rules]ratios{}}
+	for i, r := range w.routers[1:] {
+		o.ratios[r.rules] = relate(took[i+1], took[0], o.rate)
+	}
+	return o
+}
+
+// frames returns what prepares a round of one metric in which frames go through the
+// hosts, made beforehand, for each pair.
+func (w *world) frames(t testing.TB, metric figures.Metric) func() play {
+	pairs := w.routers[0].pairs
+	return func() play {
+		port := w.newPorts(t, 1)
+		var hops []hop
+		for i, p := range pairs {
+			switch metric {
+			case figures.RoundTrip:
+				hops = append(hops, greeting(pairs, i)...)
+			case figures.FirstPacket:
+				hops = append(hops, hop{i, false, udp(p.client(port), p.server(serverPort+1))})
+			case figures.Connections:
+				hops = append(hops, connection(i, p, port)...)
+			}
+		}
+		return func(r *router) error { return r.carry(hops) }
+	}
 }
 
 // greeting is a round trip of the flow that a pair always has.
 func greeting(pairs []pair, i int) []hop {
 	client, server := pairs[i].client(clientPort), pairs[i].server(serverPort)
 	return []hop{{i, false, udp(client, server)}, {i, true, udp(server, client)}}
-}
-
-// greetings is a round trip for each pair, the same in every round.
-func greetings(pairs []pair) func(int) play {
-	var hops []hop
-	for i := range pairs {
-		hops = append(hops, greeting(pairs, i)...)
-	}
-	return func(int) play { return func(r *router) error { return r.carry(hops) } }
-}
-
-// firstPackets is a packet for each pair that begins a flow.
-func firstPackets(pairs []pair) func(int) play {
-	return func(round int) play {
-		var hops []hop
-		for i, p := range pairs {
-			hops = append(hops, hop{i, false, udp(p.client(newPort(round)), p.server(serverPort+1))})
-		}
-		return func(r *router) error { return r.carry(hops) }
-	}
-}
-
-// connections is a TCP connection for each pair, opened and closed.
-func connections(pairs []pair) func(int) play {
-	return func(round int) play {
-		var hops []hop
-		for i, p := range pairs {
-			hops = append(hops, connection(i, p, newPort(round))...)
-		}
-		return func(r *router) error { return r.carry(hops) }
-	}
 }
 
 // connection is what two ends that have nothing to say to each other send (RFC 9293
@@ -99,37 +99,58 @@ func connection(i int, p pair, port uint16) []hop {
 	}
 }
 
-// maxRounds is how many ports newPort has. A flow that a port began before would not
-// be new.
-const maxRounds = 50000
-
-func newPort(round int) uint16 { return uint16(10000 + round) }
-
-// ratios are how the rounds of one router relate to those of another: the median, and
-// what a tenth of the rounds is below and above of.
-type ratios struct{ median, low, high float64 }
-
-func (r ratios) String() string { return fmt.Sprintf("× %.2f (%.2f-%.2f)", r.median, r.low, r.high) }
-
-// relate returns how long rounds took in relation to the same rounds of another router;
-// of rates, where more is better, it returns the inverse.
-func relate(took, other []time.Duration, rate bool) ratios {
-	each := make([]float64, len(took))
-	for i := range took {
-		each[i] = float64(took[i]) / float64(other[i])
-		if rate {
-			each[i] = 1 / each[i]
-		}
+// words returns what prepares a round of one metric in which guests speak, for each
+// couple.
+func (w *world) words(t testing.TB, metric figures.Metric, rounds int) func() play {
+	switch metric {
+	case figures.FirstPacket:
+		return w.firstWords(t, rounds)
+	case figures.Connections:
+		return func() play { return w.connects(t) }
 	}
-	slices.Sort(each)
-	return ratios{quantile(each, 0.5), quantile(each, 0.1), quantile(each, 0.9)}
+	return func() play {
+		return w.each(func(i int, r *router) error {
+			hello := w.couples[i].hello
+			return errors.Join(hello.ask(r, 0), hello.answer(r, 0))
+		})
+	}
 }
 
-// quantile returns the value that a share of the sorted values is below of.
-func quantile[T any](sorted []T, share float64) T {
-	return sorted[int(share*float64(len(sorted)-1))]
+// each is a round in which every couple does the same.
+func (w *world) each(do func(i int, r *router) error) play {
+	return func(r *router) error {
+		for i := range w.couples {
+			if err := do(i, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
-func median(values []time.Duration) time.Duration {
-	return quantile(slices.Sorted(slices.Values(values)), 0.5)
+func (w *world) firstWords(t testing.TB, rounds int) func() play {
+	sockets := squareRoot(rounds)
+	port := w.newPorts(t, sockets)
+	var talks []*talk
+	for _, c := range w.couples {
+		talks = append(talks, c.talk(t, sockets, port, port))
+	}
+	flow := -1
+	return func() play {
+		flow++
+		return w.each(func(i int, r *router) error { return talks[i].ask(r, flow) })
+	}
+}
+
+func (w *world) connects(t testing.TB) play {
+	port := w.newPorts(t, 1)
+	sockets := map[*router][]int{}
+	for _, c := range w.couples {
+		c.client.ns.Do(t, func() {
+			for _, r := range w.routers {
+				sockets[r] = append(sockets[r], socket(t, unix.SOCK_STREAM, c.client.at(port)))
+			}
+		})
+	}
+	return w.each(func(i int, r *router) error { return w.couples[i].connect(r, sockets[r][i]) })
 }

@@ -51,8 +51,6 @@ type Conflict struct {
 	Target     Target // of the zone
 }
 
-func (c Conflict) place() string { return fmt.Sprintf("zone %s with target %s", c.Zone, c.Target) }
-
 // String says what is where and what to do about it.
 func (c Conflict) String() string {
 	if c.Zone == trusted {

@@ -62,28 +62,18 @@ func (z *Zone) Close() error {
 // changed the zone of TAPs. Many changes are one.
 func (z *Zone) Changed() <-chan struct{} { return z.bus.changed }
 
-// Diff returns what keeps firewalld from letting VMs pass: that the binding is
-// missing, or a conflict, which Apply does not mend. A firewalld that has been started
-// and does not answer yet is taken for none.
+// Diff returns what Apply would mend: that the binding is missing. A conflict is for
+// people to mend, who learn of it from State. A firewalld that has been started and
+// does not answer yet is taken for none.
 func (z *Zone) Diff(ctx context.Context) ([]firewall.Difference, error) {
 	ctx, cancel := z.bus.within(ctx)
 	defer cancel()
 	found, err := z.look(ctx)
-	if err != nil || !found.running {
+	if err != nil || !found.running || found.bound || len(found.conflicts) > 0 {
 		return nil, err
 	}
-	var all []firewall.Difference
-	for _, c := range found.conflicts {
-		all = append(all, firewall.Difference{Object: object(c.Interfaces), Wanted: "no zone but one with target " + string(accept), Found: c.place()})
-	}
-	if len(all) == 0 && !found.bound {
-		all = append(all, firewall.Difference{Object: object(taps), Wanted: "zone " + string(trusted), Found: "no zone"})
-	}
-	return all, nil
+	return []firewall.Difference{{Object: "firewalld interface " + string(taps), Wanted: "zone " + string(trusted), Found: "no zone"}}, nil
 }
-
-// object names interfaces in a Difference.
-func object(i Interfaces) string { return "firewalld interface " + string(i) }
 
 // Apply makes the binding if it is missing. The rules that decide about VMs must stand
 // before. A *ConflictError changes nothing.

@@ -14,7 +14,6 @@ const missing = "firewalld interface zvm+: wanted zone trusted, found no zone\n"
 // nothing. What others have put elsewhere is left alone, and told.
 func TestBinding(t *testing.T) {
 	t.Parallel()
-	const conflict = ": wanted no zone but one with target ACCEPT, found zone "
 	tests := []struct {
 		name    string
 		zones   map[string][]string
@@ -22,7 +21,6 @@ func TestBinding(t *testing.T) {
 		diff    string // "" or what it says
 		apply   string // what the error says
 		did     string
-		after   string // what Diff says after Apply
 	}{
 		{name: "no zone in use", diff: missing, did: "addInterface trusted zvm+"},
 		{name: "other interfaces in zones", zones: map[string][]string{"public": {"eth0", "zv", "zvn+"}, "trusted": {"lxc0"}},
@@ -30,25 +28,18 @@ func TestBinding(t *testing.T) {
 		{name: "bound", zones: map[string][]string{"trusted": {"zvm+"}}},
 		{name: "bound to another zone that accepts", zones: map[string][]string{"vms": {"zvm+"}}, targets: map[string]string{"vms": "ACCEPT", "trusted": "DROP"}},
 		{name: "bound to a zone that does not", zones: map[string][]string{"public": {"eth0", "zvm+"}},
-			diff: "firewalld interface zvm+" + conflict + "public with target default\n", after: "firewalld interface zvm+" + conflict + "public with target default\n",
 			apply: `interfaces "zvm+" are in zone "public" of firewalld, whose target is "default"`},
 		{name: "one TAP in a zone that drops", zones: map[string][]string{"drop": {"zvm3"}}, targets: map[string]string{"drop": "DROP"},
-			diff: "firewalld interface zvm3" + conflict + "drop with target DROP\n", after: "firewalld interface zvm3" + conflict + "drop with target DROP\n",
 			apply: `interfaces "zvm3" are in zone "drop"`},
 		{name: "one TAP in another zone while bound", zones: map[string][]string{"trusted": {"zvm+"}, "work": {"zvm3"}},
-			diff: "firewalld interface zvm3" + conflict + "work with target default\n", after: "firewalld interface zvm3" + conflict + "work with target default\n",
 			apply: "firewall-cmd --zone=work --remove-interface=zvm3"},
 		{name: "one TAP in a zone that accepts", zones: map[string][]string{"vms": {"zvm3"}}, targets: map[string]string{"vms": "ACCEPT"},
 			diff: missing, did: "addInterface trusted zvm+"},
 		{name: "wider wildcards", zones: map[string][]string{"public": {"z+", "+"}},
-			diff:  "firewalld interface +" + conflict + "public with target default\nfirewalld interface z+" + conflict + "public with target default\n",
-			after: "firewalld interface +" + conflict + "public with target default\nfirewalld interface z+" + conflict + "public with target default\n",
 			apply: `interfaces "+" are in zone "public"`},
 		{name: "narrower wildcard", zones: map[string][]string{"home": {"zvm1+"}},
-			diff: "firewalld interface zvm1+" + conflict + "home with target default\n", after: "firewalld interface zvm1+" + conflict + "home with target default\n",
 			apply: `interfaces "zvm1+" are in zone "home"`},
 		{name: "trusted does not accept", targets: map[string]string{"trusted": "%%REJECT%%"},
-			diff: "firewalld interface zvm+" + conflict + "trusted with target %%REJECT%%\n", after: "firewalld interface zvm+" + conflict + "trusted with target %%REJECT%%\n",
 			apply: "--zone=trusted --set-target=ACCEPT"},
 	}
 	for _, test := range tests {
@@ -67,15 +58,15 @@ func TestBinding(t *testing.T) {
 				switch err := z.Apply(t.Context()); {
 				case test.apply == "" && err != nil:
 					t.Errorf("Apply: %v", err)
-				case test.apply != "" && (!errors.As(err, &conflict) || !strings.Contains(err.Error(), test.apply)):
+				case test.apply != "" && (!errors.As(err, &conflict) || !strings.Contains(err.Error(), test.apply) || len(conflict.Conflicts) == 0):
 					t.Errorf("Apply: %v, want a conflict: %s", err, test.apply)
 				}
 			}
 			if got := f.did(); got != test.did {
 				t.Errorf("Apply did %q, want %q", got, test.did)
 			}
-			if got := diff(t, z); got != test.after {
-				t.Errorf("Diff after Apply: %s, want %s", got, test.after)
+			if got := diff(t, z); got != "" {
+				t.Errorf("Diff after Apply: %s, want none", got)
 			}
 			state, err := z.State(t.Context())
 			if want := test.apply == ""; err != nil || !state.Running || state.Bound != want || (len(state.Conflicts) == 0) != want {
