@@ -73,6 +73,13 @@ func quantile[T any](sorted []T, share float64) T {
 	return sorted[int(share*float64(len(sorted)-1))]
 }
 
+func medians(rows [][]time.Duration) (each []time.Duration) {
+	for _, row := range rows {
+		each = append(each, median(row))
+	}
+	return each
+}
+
 func median(values []time.Duration) time.Duration {
 	return quantile(slices.Sorted(slices.Values(values)), 0.5)
 }

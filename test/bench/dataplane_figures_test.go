@@ -16,15 +16,15 @@ const page = "../../docs/dataplanes.md"
 
 // results is what one run found out.
 type results struct {
-	machine string
-	rounds  int
-	traffic map[string]outcome         // by row
-	changes map[string][]time.Duration // medians by row and number of apps
-	sizes   []int                      // numbers of apps
+	scale
+	hardware string
+	traffic  map[string]outcome         // by row
+	changes  map[string][]time.Duration // medians, by row and number of apps
 }
 
 // outcome is how one metric came out.
 type outcome struct {
+	rounds int
 	plain  time.Duration // the median of one
 	rate   bool          // the ratios are those of rates
 	ratios map[rules]ratios
@@ -39,50 +39,63 @@ func (o outcome) plainText() string {
 
 // text returns the figures in Markdown. A row that was not measured is an error.
 func (r *results) text() (string, error) {
-	var out strings.Builder
-	fmt.Fprintf(&out, "Taken on: %s.\n\n", r.machine)
-	fmt.Fprintf(&out, "Two VMs of one app, with %s apps of %d VMs; medians of %s rounds, and in brackets what 80%% of the rounds are between.\n\n",
-		number(apps), vmsPerApp, number(r.rounds))
-	table := [][]string{{"", "target", "nftables", "iptables", "masquerading only", "plain routing, again", "plain routing"}}
+	traffic, rounds, err := r.trafficTable()
+	if err != nil {
+		return "", err
+	}
+	changes, err := r.changesTable()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Taken on: %s.\n\n", r.hardware) +
+		fmt.Sprintf("Packets between two VMs of one app, with %s apps of %d VMs: medians of %s rounds, and what 80 %% of the rounds are between.\n\n",
+			number(r.apps), vmsPerApp, number(rounds)) +
+		markdown(traffic) + "\nChanges of rules: medians.\n\n" + markdown(changes), nil
+}
+
+func (r *results) trafficTable() (table [][]string, rounds int, err error) {
+	table = [][]string{{"", "target", "nftables", "iptables", "masquerading only", "plain routing, again", "plain routing"}}
 	for _, row := range figures.Traffic() {
 		o, ok := r.traffic[row.What]
 		if !ok {
-			return "", fmt.Errorf("%q was not measured", row.What)
+			return nil, 0, fmt.Errorf("%q was not measured", row.What)
 		}
 		cells := []string{row.What, verdict(row.Target, o.ratios[onNftables].median)}
 		for _, with := range []rules{onNftables, onIptables, masquerade, plainAgain} {
 			cells = append(cells, o.ratios[with].String())
 		}
-		table = append(table, append(cells, o.plainText()))
+		table, rounds = append(table, append(cells, o.plainText())), o.rounds
 	}
-	markdown(&out, table)
+	return table, rounds, nil
+}
 
+func (r *results) changesTable() ([][]string, error) {
 	head := []string{"", "target"}
 	for _, n := range r.sizes {
 		head = append(head, number(n)+" apps")
 	}
-	table = [][]string{append(head, "most to fewest")}
+	table := [][]string{append(head, "most to fewest")}
 	for _, row := range figures.Changes() {
 		took, ok := r.changes[row.What]
 		if !ok {
-			return "", fmt.Errorf("%q was not measured", row.What)
+			return nil, fmt.Errorf("%q was not measured", row.What)
 		}
 		most := took[len(took)-1]
 		growth := float64(most) / float64(took[0])
 		judged := growth
 		if row.Target.Milliseconds != 0 {
-			judged = float64(most) / float64(time.Millisecond)
+			judged = milliseconds(most)
 		}
 		cells := []string{row.What, verdict(row.Target, judged)}
 		for _, t := range took {
-			cells = append(cells, fmt.Sprintf("%.3g ms", float64(t)/float64(time.Millisecond)))
+			cells = append(cells, fmt.Sprintf("%.3g ms", milliseconds(t)))
 		}
 		table = append(table, append(cells, fmt.Sprintf("× %.2f", growth)))
 	}
-	out.WriteString("\n")
-	markdown(&out, table)
-	return out.String(), nil
+	return table, nil
 }
+
+func milliseconds(t time.Duration) float64 { return float64(t) / float64(time.Millisecond) }
 
 // verdict returns a target and whether it was reached.
 func verdict(target figures.Target, figure float64) string {
@@ -95,14 +108,16 @@ func verdict(target figures.Target, figure float64) string {
 	return target.String() + ": missed"
 }
 
-// markdown writes a table whose first row is its head.
-func markdown(out *strings.Builder, table [][]string) {
+// markdown returns a table whose first row is its head.
+func markdown(table [][]string) string {
+	var out strings.Builder
 	for i, cells := range table {
-		fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+		fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | "))
 		if i == 0 {
 			out.WriteString(strings.Repeat("|---", len(cells)) + "|\n")
 		}
 	}
+	return out.String()
 }
 
 // number returns a number with a comma before the last three digits.
@@ -113,8 +128,8 @@ func number(n int) string {
 	return fmt.Sprintf("%s,%03d", number(n/1000), n%1000)
 }
 
-// write puts the figures into the page.
-func write(text string) error {
+// write puts the figures into a page.
+func write(page, text string) error {
 	old, err := os.ReadFile(page)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -111,5 +110,3 @@ func timeChanges(t testing.TB, sizes []int, rounds int, changes ...figures.Chang
 	}
 	return took
 }
-
-var _ = fmt.Sprint

@@ -20,14 +20,14 @@ type world struct {
 // lastPort bounds the number of flows: one that was there before is not new.
 const lastPort = 60000
 
-func newWorld(t testing.TB, apps, pairs, couples int) *world {
+func newWorld(t testing.TB, size scale) *world {
 	t.Helper()
 	w := &world{port: 10000}
 	for _, with := range allRules() {
-		w.routers = append(w.routers, newRouter(t, with, apps, pairs))
+		w.routers = append(w.routers, newRouter(t, with, size.apps, size.pairs))
 	}
-	for i := range couples {
-		w.couples = append(w.couples, newCouple(t, w.routers, i*pairs/couples))
+	for i := range size.couples {
+		w.couples = append(w.couples, newCouple(t, w.routers, i*size.pairs/size.couples))
 	}
 	return w
 }
@@ -50,7 +50,7 @@ func (w *world) measure(t testing.TB, path figures.Path, metric figures.Metric, 
 		prepare, units = w.words(t, metric, rounds), len(w.couples)
 	}
 	took := contest(t, w.routers, rounds, prepare)
-	o := outcome{plain: median(took[0]) / time.Duration(units), rate: metric == figures.Connections, ratios: map[rules]ratios{}}
+	o := outcome{rounds: rounds, plain: median(took[0]) / time.Duration(units), rate: metric == figures.Connections, ratios: map[rules]ratios{}}
 	for i, r := range w.routers[1:] {
 		o.ratios[r.rules] = relate(took[i+1], took[0], o.rate)
 	}

@@ -203,6 +203,26 @@ func TestDropsAskLittle(t *testing.T) {
 	})
 }
 
+// TestDropsOfVanishingTable: what was read of a table that went meanwhile is not
+// taken for what there is.
+func TestDropsOfVanishingTable(t *testing.T) {
+	onOwnKernel(t, func(t *testing.T) {
+		d, f := openFaulty(t)
+		d.able.flags = 0
+		mustApply(t, d, policy(nil))
+		d.tally = firewall.Tally{}
+		f.receive = func(messages []netlink.Message) error {
+			if is(unix.NFT_MSG_GETRULE, messages) {
+				nft(t, "flush", "ruleset")
+			}
+			return nil
+		}
+		if got := mustDrops(t, d); len(got) != 0 {
+			t.Errorf("drops are %v", got)
+		}
+	})
+}
+
 // TestDropsOfForeignTable: what others count in a table of our name is theirs.
 func TestDropsOfForeignTable(t *testing.T) {
 	onOwnKernel(t, func(t *testing.T) {

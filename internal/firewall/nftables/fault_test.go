@@ -201,6 +201,24 @@ func TestChangedWhileRead(t *testing.T) {
 	})
 }
 
+// TestGoneWhileRead: what was listed and is gone when it is read is no error.
+func TestGoneWhileRead(t *testing.T) {
+	onOwnKernel(t, func(t *testing.T) {
+		d, f := openFaulty(t)
+		d.able.flags = 0
+		mustApply(t, d, policy(nil))
+		f.send = func(messages []netlink.Message) error {
+			if is(unix.NFT_MSG_GETSETELEM, messages) {
+				nft(t, "flush", "ruleset")
+			}
+			return nil
+		}
+		if got, want := mustDiff(t, d, policy(nil)), "nftables inet zwrm: wanted table of 6 chains, found missing\n"; got != want {
+			t.Errorf("differences\n%s, want\n%s", got, want)
+		}
+	})
+}
+
 // TestInterruptedDump: a dump that the kernel breaks off is made again.
 func TestInterruptedDump(t *testing.T) {
 	onOwnKernel(t, func(t *testing.T) {
@@ -225,6 +243,47 @@ func TestInterruptedDump(t *testing.T) {
 		}
 		if _, err := d.Drops(t.Context()); !errors.Is(err, unix.EINTR) {
 			t.Errorf("Drops: %v, want EINTR", err)
+		}
+	})
+}
+
+// TestForeignTableInBetween: a foreign table that comes after we looked is not taken
+// for ours and not written into, even by a transaction that is on its way.
+func TestForeignTableInBetween(t *testing.T) {
+	onOwnKernel(t, func(t *testing.T) {
+		d, f := openFaulty(t)
+		f.send = func(messages []netlink.Message) error {
+			if commits(messages) {
+				nft(t, "add", "table", "inet", "zwrm")
+			}
+			return nil
+		}
+		err := d.Apply(t.Context(), policy(nil))
+		if foreign := (*ForeignError)(nil); !errors.As(err, &foreign) {
+			t.Errorf("Apply: %v, want a ForeignError", err)
+		}
+		if got, want := nft(t, "list", "ruleset"), "table inet zwrm {\n}\n"; got != want {
+			t.Errorf("tables are\n%s, want\n%s", got, want)
+		}
+	})
+}
+
+// TestAnswersInVain: the answers to a batch of which several requests fail are not
+// taken for those to the next request.
+func TestAnswersInVain(t *testing.T) {
+	onOwnKernel(t, func(t *testing.T) {
+		d := mustOpen(t)
+		var b nfnetlink.Batch
+		for range 5 {
+			b.DeleteTable(1 << 40)
+		}
+		for _, try := range []func(nfnetlink.Batch) error{d.conn.Check, d.conn.Commit} {
+			if err := try(b); !errors.Is(err, unix.ENOENT) {
+				t.Errorf("%v, want ENOENT", err)
+			}
+			if _, err := d.conn.Generation(); err != nil {
+				t.Errorf("the next request: %v", err)
+			}
 		}
 	})
 }

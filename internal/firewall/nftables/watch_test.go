@@ -219,6 +219,11 @@ func TestWatchSlowReader(t *testing.T) {
 		return func() ([]netlink.Message, error) { return nil, err }
 	}
 	short := func() ([]netlink.Message, error) { return []netlink.Message{{Data: []byte{1}}}, nil }
+	cut := func() ([]netlink.Message, error) {
+		messages, err := notice(Change{PID: 1, Program: "own"})()
+		messages[0].Data = append(messages[0].Data, 40, 0, 9, 0) // an attribute that is not there
+		return messages, err
+	}
 	own, other, missed := Change{PID: 1, Program: "own"}, Change{PID: 2, Program: "other"}, Change{}
 	repeat := func(c Change, n int) []Change { return slices.Repeat([]Change{c}, n) }
 	tests := []struct {
@@ -230,6 +235,7 @@ func TestWatchSlowReader(t *testing.T) {
 		{"no room in the kernel", []received{notice(own), failed(unix.ENOBUFS), notice(own)}, []Change{own, missed, own}},
 		{"another error", []received{failed(unix.EINTR), notice(own)}, []Change{missed, own}},
 		{"not to be read", []received{short, notice(own)}, []Change{missed, own}},
+		{"not to be read to the end", []received{cut, notice(own)}, []Change{missed, own}},
 		{"as many as fit", slices.Repeat([]received{notice(own), notice(other)}, changesKept/2),
 			slices.Repeat([]Change{own, other}, changesKept/2)},
 		{"many of one thread", slices.Repeat([]received{notice(own)}, 3*changesKept), repeat(own, changesKept)},

@@ -1,6 +1,9 @@
 package figures
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // The figures in docs/dataplanes.md stand between these lines.
 const (
@@ -63,14 +66,29 @@ const (
 	Connections Metric = "new TCP connections per second"
 )
 
+// Paths returns every path, in the order of rows.
+func Paths() []Path { return []Path{ThroughHost, GuestToGuest} }
+
+// Metrics returns every metric, in the order of rows.
+func Metrics() []Metric { return []Metric{RoundTrip, FirstPacket, Connections} }
+
+func (m Metric) target() Target {
+	switch m {
+	case RoundTrip:
+		return Target{AtMost: 1.05}
+	case FirstPacket:
+		return Target{AtMost: 1.10}
+	}
+	return Target{AtLeast: 0.90}
+}
+
 // Traffic returns the rows about packets.
 func Traffic() []Row {
 	var rows []Row
-	for _, path := range []Path{ThroughHost, GuestToGuest} {
-		rows = append(rows,
-			Row{TrafficRow(path, RoundTrip), Target{AtMost: 1.05}},
-			Row{TrafficRow(path, FirstPacket), Target{AtMost: 1.10}},
-			Row{TrafficRow(path, Connections), Target{AtLeast: 0.90}})
+	for _, path := range Paths() {
+		for _, metric := range Metrics() {
+			rows = append(rows, Row{TrafficRow(path, metric), metric.target()})
+		}
 	}
 	return rows
 }
@@ -102,3 +120,25 @@ func Changes() []Row {
 
 // ChangeRow returns the name of a row about a change of a dataplane's rules.
 func ChangeRow(dataplane string, change Change) string { return dataplane + ": " + string(change) }
+
+// Check returns an error if a text does not have every row, with a figure in each of
+// its cells but the target's.
+func Check(text string) error {
+	for _, row := range append(Traffic(), Changes()...) {
+		_, rest, ok := strings.Cut(text, "\n| "+row.What+" | ")
+		if !ok {
+			return fmt.Errorf("there is no row %q", row.What)
+		}
+		line, _, _ := strings.Cut(rest, "\n")
+		cells := strings.Split(strings.TrimSuffix(line, " |"), " | ")
+		for _, cell := range cells[1:] {
+			if !strings.ContainsAny(cell, "0123456789") {
+				return fmt.Errorf("row %q has a cell without a figure: %q", row.What, cell)
+			}
+		}
+		if len(cells) < 3 {
+			return fmt.Errorf("row %q has %d cells", row.What, len(cells))
+		}
+	}
+	return nil
+}
