@@ -35,7 +35,12 @@ lint: ## vet, formatting, golangci-lint, shellcheck, arm64 build
 .PHONY: bench
 bench: ## attach and detach beside the bare kernel calls, with 0 and 16,384 VMs
 	scripts/packages.sh test
-	cd test && go test ./bench -run '^$$' -bench . -benchtime 200x -timeout 30m
+	cd test && go test ./bench -run '^$$' -bench tach -benchtime 200x -timeout 30m
+
+.PHONY: bench-dataplanes
+bench-dataplanes: ## iptables and nftables beside plain routing; writes the figures of docs/dataplanes.md
+	scripts/packages.sh test
+	cd test && go test ./bench -run '^$$' -bench Dataplanes -benchtime 200x -timeout 30m -v -args -update
 
 .PHONY: golden
 golden: image ## rewrite the files that tests compare with, and docs/networking.md from a live run

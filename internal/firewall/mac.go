@@ -6,7 +6,8 @@ import "golang.org/x/net/bpf"
 // the classic packet filter (linux/filter.h) which returns 0 if the Ethernet source
 // is 02:5a and the IPv4 source. Both dataplanes give it to the kernel, since neither
 // can compare two parts of a packet in another way: nftables can from Linux 6.13 on,
-// but programs nft of before 2024 abort when they find such a rule in any table.
+// but older programs nft (1.0.6 of Debian 12) abort when they find such a rule in any
+// table of the host.
 func ForeignMACProgram() ([]bpf.RawInstruction, error) {
 	const link = 0xffe00000 // SKF_LL_OFF: the Ethernet header
 	return bpf.Assemble([]bpf.Instruction{

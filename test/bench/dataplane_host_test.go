@@ -3,6 +3,7 @@ package bench_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -47,11 +48,10 @@ func allRules() []rules { return []rules{plain, plainAgain, masquerade, onNftabl
 
 // router is a host with VMs: a namespace of its own with their TAPs and rules.
 type router struct {
-	rules  rules
-	ns     *nstest.Namespace
-	kernel *host.Kernel
-	pairs  []pair
-	buf    []byte
+	rules rules
+	ns    *nstest.Namespace
+	pairs []pair
+	buf   []byte
 }
 
 // pair is two VMs of one app: their TAPs as VMMs open them, and their addresses.
@@ -81,8 +81,10 @@ func app(i int) firewall.App {
 	return firewall.App{Name: model.Name(fmt.Sprintf("app%d", i)), Group: model.AppID(i + 1).Group()}
 }
 
-// newRouter makes a host with so many apps, and opens the TAPs of two VMs of as many
-// of them as pairs, which are spread over all.
+// newRouter makes a host with so many apps. Two VMs each of as many of them as pairs,
+// spread over all, have a TAP. The others are there by their rules and routes only:
+// nothing that packets of these meet looks at other TAPs, and the kernel takes a minute
+// to remove a namespace with 16,000, in which no other can be made.
 func newRouter(t testing.TB, with rules, apps, pairs int) *router {
 	t.Helper()
 	r := &router{rules: with, ns: nstest.New(t), buf: make([]byte, 2048)}
@@ -91,29 +93,53 @@ func newRouter(t testing.TB, with rules, apps, pairs int) *router {
 	layout, err := ipam.NewLayout(subnet())
 	must(t, err)
 	r.ns.Do(t, func() {
-		var err error
-		r.kernel, err = host.Open()
+		kernel, err := host.Open()
 		must(t, err)
-		t.Cleanup(func() { must(t, r.kernel.Close()) })
-		r.makeTAPs(t, layout, apps)
-		r.write(t, apps)
+		conn, err := netlink.Dial(unix.NETLINK_ROUTE)
+		must(t, err)
+		must(t, conn.Do(blackholes(layout, apps*vmsPerApp)...))
 		for i := range pairs {
-			first := ipam.Slot((2*i + 1) * apps / (2 * pairs) * vmsPerApp)
-			r.pairs = append(r.pairs, r.open(t, layout, first, first+vmsPerApp-1))
+			app := (2*i + 1) * apps / (2 * pairs)
+			var p pair
+			for side, slot := range []ipam.Slot{ipam.Slot(app * vmsPerApp), ipam.Slot(app*vmsPerApp + vmsPerApp - 1)} {
+				p.guests[side] = layout.Guest(slot)
+				p.taps[side] = newTAP(t, kernel, conn, layout, slot)
+			}
+			r.pairs = append(r.pairs, p)
 		}
+		must(t, errors.Join(kernel.Close(), conn.Close()))
+		r.write(t, apps)
 	})
 	r.settle(t)
 	return r
 }
 
-func (r *router) makeTAPs(t testing.TB, layout ipam.Layout, apps int) {
-	ctx := t.Context()
-	for i := range apps * vmsPerApp {
-		slot := ipam.Slot(i)
-		tap := host.TAP{Name: slot.TAP(), MAC: ipam.GatewayMAC(), MTU: 1500, Address: netip.PrefixFrom(layout.Gateway(slot), 30)}
-		must(t, r.kernel.CreateTAP(ctx, tap))
-		must(t, r.kernel.SetGroup(ctx, app(i/vmsPerApp).Group, tap.Name))
+// blackholes returns requests for routes to the blocks of all VMs. Where there is a TAP,
+// its own is better.
+func blackholes(layout ipam.Layout, vms int) []*netlink.Request {
+	fixed := [unix.SizeofRtMsg]byte{
+		unix.AF_INET, 30, 0, 0,
+		unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_BLACKHOLE,
 	}
+	var requests []*netlink.Request
+	for slot := range ipam.Slot(vms) {
+		request := netlink.NewRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, fixed[:])
+		request.Bytes(unix.RTA_DST, layout.Block(slot).Addr().AsSlice())
+		request.Uint32(unix.RTA_PRIORITY, 1)
+		requests = append(requests, request)
+	}
+	return requests
+}
+
+// newTAP makes a VM's TAP as zwrmd does, and opens it as a VMM does. It tells the host
+// the VM's Ethernet address, so that the host does not ask for it in the middle.
+func newTAP(t testing.TB, kernel *host.Kernel, conn *netlink.Conn, layout ipam.Layout, slot ipam.Slot) (fd int) {
+	t.Helper()
+	tap := host.TAP{Name: slot.TAP(), MAC: ipam.GatewayMAC(), MTU: 1500, Address: netip.PrefixFrom(layout.Gateway(slot), 30)}
+	must(t, kernel.CreateTAP(t.Context(), tap))
+	must(t, kernel.SetGroup(t.Context(), app(int(slot)/vmsPerApp).Group, tap.Name))
+	must(t, conn.Do(neighbour(t, tap.Name, layout.Guest(slot), layout.GuestMAC(slot))))
+	return openTAP(t, tap.Name)
 }
 
 // write gives the host its rules.
@@ -127,20 +153,6 @@ func (r *router) write(t testing.TB, apps int) {
 	case onNftables, onIptables:
 		must(t, openDataplane(t, r.rules).Apply(t.Context(), firewall.Build(policy(apps))))
 	}
-}
-
-// open opens the TAPs of two VMs, and tells the host their Ethernet addresses, so that
-// it does not ask for them in the middle.
-func (r *router) open(t testing.TB, layout ipam.Layout, slots ...ipam.Slot) (p pair) {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE)
-	must(t, err)
-	for i, slot := range slots {
-		p.guests[i] = layout.Guest(slot)
-		p.taps[i] = openTAP(t, slot.TAP())
-		must(t, conn.Do(neighbour(t, slot.TAP(), p.guests[i], layout.GuestMAC(slot))))
-	}
-	must(t, conn.Close())
-	return p
 }
 
 // openTAP opens a TAP in the namespace of the calling thread. The descriptor is none

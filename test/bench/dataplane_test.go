@@ -26,9 +26,7 @@ func BenchmarkDataplanes(b *testing.B) {
 	size := scale{apps: 1600, pairs: 16, couples: 4, sizes: []int{10, 100, 1000, 10000}}
 	r := newResults(b, size)
 	b.Run("packets", func(b *testing.B) {
-		start := time.Now()
 		w := newWorld(b, size)
-		b.Logf("%d hosts with %d TAPs each made in %s", len(w.routers), size.apps*vmsPerApp, time.Since(start).Round(time.Millisecond))
 		for _, path := range figures.Paths() {
 			for _, metric := range figures.Metrics() {
 				row := figures.TrafficRow(path, metric)

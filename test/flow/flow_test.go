@@ -38,6 +38,7 @@ func tryTable(t *testing.T, dataplane config.Dataplane, private bool) {
 	}
 	for _, p := range phases {
 		p.begin()
+		w.forget()
 		t.Run(string(p.phase), func(t *testing.T) {
 			w.tryAll(t, func(f flow) bool { return f.inWorld(private) && f.phase == p.phase })
 		})

@@ -183,6 +183,17 @@ func (w *world) arrived(f flow) string {
 	return packets[0].String()
 }
 
+// forget forgets what has arrived so far: what passed in one phase tells nothing about
+// the next.
+func (w *world) forget() {
+	for _, m := range w.machines {
+		m.service.Forget()
+		if m.capture != nil {
+			m.capture.Forget()
+		}
+	}
+}
+
 // carries reports whether the packet is one of the flow's protocol that asks
 // something: to its port, or an echo request.
 func (f flow) carries(p zwrmtest.Packet) bool {

@@ -136,6 +136,13 @@ func (c *Capture) find(match func(Packet) bool) ([]Packet, <-chan struct{}) {
 	return found, c.more
 }
 
+// Forget forgets what has arrived so far.
+func (c *Capture) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.packets = nil
+}
+
 // Await waits until a packet that matches has arrived. A packet that went the same
 // way before it has arrived then, too, or never will.
 func (c *Capture) Await(t testing.TB, what string, match func(Packet) bool) {

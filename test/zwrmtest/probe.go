@@ -121,6 +121,13 @@ func (s *Service) Saw(port string, from, to netip.Addr) bool {
 	return s.seen[question{port, from, to}]
 }
 
+// Forget forgets who has asked so far.
+func (s *Service) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.seen)
+}
+
 // Askers returns everybody who has asked at a port, as in "tcp/80".
 func (s *Service) Askers(port string) []netip.Addr {
 	s.mu.Lock()
