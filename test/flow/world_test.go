@@ -50,7 +50,7 @@ type world struct {
 type machine struct {
 	*nstest.Namespace
 	address netip.Addr
-	service *zwrmtest.Service
+	service *zwrmtest.Service // nil: an address that is only asked
 	capture *zwrmtest.Capture // nil: the host, where packets are seen that rules drop then
 }
 
@@ -187,7 +187,9 @@ func (w *world) arrived(f flow) string {
 // the next.
 func (w *world) forget() {
 	for _, m := range w.machines {
-		m.service.Forget()
+		if m.service != nil {
+			m.service.Forget()
+		}
 		if m.capture != nil {
 			m.capture.Forget()
 		}
