@@ -100,7 +100,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	fleet := fleet.New(life, fleet.Deps{
-		Store: d.store, Network: d.reconciler, Images: d.images, Driver: d.driver, Pinger: d.kernel,
+		Store: d.store, Network: d.reconciler, Images: d.images, VMMs: fleet.OnHost(d.driver), Pinger: d.kernel,
 		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, MTU: plan.MTU(d.cfg.Network, d.uplink),
 		Dir:    filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
 		Events: d.events, Log: d.log,

@@ -17,7 +17,6 @@ import (
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/store"
-	"zwrm/internal/vmm"
 )
 
 // Network opens and closes the networks of VMs.
@@ -46,7 +45,7 @@ type Deps struct {
 	Store   *store.Store
 	Network Network
 	Images  Images
-	Driver  vmm.Driver
+	VMMs    VMMs
 	Pinger  Pinger
 	Layout  ipam.Layout
 	DNS     []netip.Addr
@@ -106,7 +105,7 @@ type Fleet struct {
 
 // machine is a VM whose VMM runs.
 type machine struct {
-	process *vmm.Process
+	process Process
 	since   time.Time
 }
 

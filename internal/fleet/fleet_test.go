@@ -15,7 +15,7 @@ import (
 
 	"zwrm/internal/config"
 	"zwrm/internal/event"
-	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/firewalltest"
 	"zwrm/internal/fleet"
 	"zwrm/internal/host/hosttest"
 	"zwrm/internal/image"
@@ -34,7 +34,7 @@ type world struct {
 	cfg    config.Config
 	store  *store.Store
 	kernel *hosttest.Fake
-	rules  *rules
+	rules  *firewalltest.Kernel
 	driver *driver
 	events *event.Log
 	net    *reconcile.Reconciler
@@ -45,7 +45,7 @@ type world struct {
 // part of the section [network].
 func newWorld(t *testing.T, network string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), kernel: hosttest.NewFake(), rules: &rules{apps: map[model.Group]bool{}}, driver: &driver{}}
+	w := &world{t: t, dir: t.TempDir(), kernel: hosttest.NewFake(), rules: firewalltest.NewKernel(), driver: &driver{}}
 	var err error
 	if w.cfg, err = config.Parse("[network]\n"+network+"[network.bridge]\nenabled = true\n", nil); err != nil {
 		t.Fatal(err)
@@ -73,10 +73,10 @@ func (w *world) start() {
 	log := slog.New(slog.DiscardHandler)
 	w.events = &event.Log{}
 	w.net = reconcile.New(w.cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
-		reconcile.Kernel{Links: w.kernel, Settings: w.kernel, Firewall: w.rules}, rows, w.events, log)
+		reconcile.Kernel{Links: w.kernel, Settings: w.kernel, Firewall: w.rules.Open()}, rows, w.events, log)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.Fleet = fleet.New(life, fleet.Deps{
-		Store: w.store, Network: w.net, Images: images{}, Driver: w.driver, Pinger: w.kernel,
+		Store: w.store, Network: w.net, Images: images{}, VMMs: fleet.OnHost(w.driver), Pinger: w.kernel,
 		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
 		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
 	})
@@ -128,7 +128,7 @@ func (w *world) text() string {
 		lines = append(lines, fmt.Sprintf("vm %s slot=%d %s memory=%d attachment=%t", vm.Name, vm.Slot, vm.State, vm.Spec.MemoryMiB, vm.Attachment))
 	}
 	slices.Sort(lines)
-	return strings.Join(lines, "\n") + "\n" + w.rules.text() + w.kernel.Dump()
+	return strings.Join(lines, "\n") + "\n" + w.rules.Dump() + w.kernel.Dump()
 }
 
 // eventually waits until the condition holds.
@@ -231,97 +231,6 @@ func (d *driver) killAll() {
 	for _, p := range d.processes {
 		_ = p.Kill(context.Background()) // gone is good
 	}
-}
-
-// rules is a dataplane in memory: the apps that have a rule, and the last
-// structure that was applied.
-type rules struct {
-	mu      sync.Mutex
-	applied firewall.Ruleset
-	apps    map[model.Group]bool
-	fail    error
-}
-
-func (r *rules) Apply(_ context.Context, want firewall.Ruleset) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.applied = want
-	clear(r.apps)
-	for group := range wantedApps(want) {
-		r.apps[group] = true
-	}
-	return nil
-}
-
-func wantedApps(set firewall.Ruleset) map[model.Group]bool {
-	apps := map[model.Group]bool{}
-	for _, rule := range set.Rules {
-		if rule.Reason == firewall.SameApp {
-			apps[rule.From.Group] = true
-		}
-	}
-	return apps
-}
-
-func (r *rules) AddApps(_ context.Context, apps ...firewall.App) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.fail != nil {
-		return r.fail
-	}
-	for _, app := range apps {
-		r.apps[app.Group] = true
-	}
-	return nil
-}
-
-func (r *rules) RemoveApps(_ context.Context, apps ...firewall.App) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, app := range apps {
-		delete(r.apps, app.Group)
-	}
-	return nil
-}
-
-func (r *rules) Diff(_ context.Context, want firewall.Ruleset) ([]firewall.Difference, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var findings []firewall.Difference
-	if r.applied.Rules == nil {
-		findings = append(findings, firewall.Difference{Object: "rules", Wanted: "some", Found: "none"})
-	}
-	wanted := wantedApps(want)
-	for group := range wanted {
-		if !r.apps[group] {
-			findings = append(findings, firewall.Difference{Object: "rule of app", Wanted: group.String(), Found: "none"})
-		}
-	}
-	for group := range r.apps {
-		if !wanted[group] {
-			findings = append(findings, firewall.Difference{Object: "rule of app", Wanted: "none", Found: group.String()})
-		}
-	}
-	return findings, nil
-}
-
-func (r *rules) Remove(context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.applied = firewall.Ruleset{}
-	clear(r.apps)
-	return nil
-}
-
-func (r *rules) text() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var lines []string
-	for group := range r.apps {
-		lines = append(lines, "rule of group "+group.String()+"\n")
-	}
-	slices.Sort(lines)
-	return strings.Join(lines, "")
 }
 
 // exists reports whether there is something of this path.

@@ -43,7 +43,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 		return fmt.Errorf("make folder of VMs: %w", err)
 	}
 	f.brokenOff.Store(true) // perhaps: tidy has a look
-	found, err := vmm.Find(f.Dir)
+	found, err := f.VMMs.Find(f.Dir)
 	if err != nil {
 		return err
 	}
@@ -70,9 +70,9 @@ func (f *Fleet) Load(ctx context.Context) error {
 // adopt takes the VM's VMM over, if it lives. That of a VM whose row does not
 // name it yet, since zwrmd died between start and note, goes by its folder.
 func (f *Fleet) adopt(ctx context.Context, vm model.VM, found model.Process) error {
-	process, err := vmm.Adopt(vm.Process)
+	process, err := f.VMMs.Adopt(vm.Process)
 	if errors.Is(err, vmm.ErrGone) && found.PID != 0 {
-		process, err = vmm.Adopt(found)
+		process, err = f.VMMs.Adopt(found)
 	}
 	switch {
 	case errors.Is(err, vmm.ErrGone) && vm.State == model.Stopping:
@@ -94,7 +94,7 @@ func (f *Fleet) adopt(ctx context.Context, vm model.VM, found model.Process) err
 }
 
 func (f *Fleet) kill(ctx context.Context, identity model.Process) error {
-	process, err := vmm.Adopt(identity)
+	process, err := f.VMMs.Adopt(identity)
 	if errors.Is(err, vmm.ErrGone) {
 		return nil
 	}

@@ -53,7 +53,7 @@ func (f *Fleet) start(ctx context.Context, vm model.VM) error {
 	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
 		return fmt.Errorf("start VM %q: %w", vm.Name, err)
 	}
-	process, err := f.Driver.Start(ctx, spec)
+	process, err := f.VMMs.Start(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("start VM %q: %w", vm.Name, err)
 	}
@@ -95,7 +95,7 @@ func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
 }
 
 // watch keeps the machine in mind and sees to it when its VMM ends by itself.
-func (f *Fleet) watch(vm model.VM, process *vmm.Process) {
+func (f *Fleet) watch(vm model.VM, process Process) {
 	f.mu.Lock()
 	f.machines[vm.ID] = &machine{process: process, since: time.Now()}
 	f.mu.Unlock()
@@ -200,7 +200,7 @@ func (f *Fleet) Reconnect(ctx context.Context, slots []ipam.Slot) error {
 }
 
 // died is called when a VMM ended that nobody stopped.
-func (f *Fleet) died(vm model.VM, process *vmm.Process) {
+func (f *Fleet) died(vm model.VM, process Process) {
 	ctx := f.life
 	unlock, err := f.apps.lock(ctx, vm.AppName)
 	if err != nil {

@@ -88,7 +88,14 @@ func TestAllOrNothing(t *testing.T) {
 				return nil
 			}
 		}, func(w *world) { w.kernel.Fail = nil }},
-		{"rule", func(w *world) { w.rules.fail = broken }, func(w *world) { w.rules.fail = nil }},
+		{"rule", func(w *world) {
+			w.rules.Fail = func(op string) error {
+				if op == "add new" {
+					return broken
+				}
+				return nil
+			}
+		}, func(w *world) { w.rules.Fail = nil }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"zwrm/internal/config"
 	"zwrm/internal/event"
 	"zwrm/internal/firewall"
+	"zwrm/internal/firewall/firewalltest"
 	"zwrm/internal/host"
 	"zwrm/internal/host/hosttest"
 	"zwrm/internal/ipam"
@@ -19,78 +20,6 @@ import (
 	"zwrm/internal/plan"
 	"zwrm/internal/reconcile"
 )
-
-// dataplane is a firewall in memory that keeps what it was last given.
-type dataplane struct {
-	host    *hosttest.Fake
-	applied bool // as the real one, it must be given rules before apps come and go
-	rules   []string
-	journal []string
-}
-
-func lines(set firewall.Ruleset) []string {
-	var out []string
-	for _, rule := range set.Rules {
-		out = append(out, rule.String())
-	}
-	return out
-}
-
-func (d *dataplane) Apply(_ context.Context, want firewall.Ruleset) error {
-	d.applied, d.rules = true, lines(want)
-	d.journal = append(d.journal, "apply with links "+strings.Join(openLinks(d.host), " "))
-	return nil
-}
-
-func errNotApplied() error { return errors.New("not applied yet") }
-
-func (d *dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
-	if !d.applied {
-		return errNotApplied()
-	}
-	for _, app := range apps {
-		if slices.Contains(d.rules, firewall.AppRule(app).String()) {
-			continue
-		}
-		i := slices.IndexFunc(d.rules, func(rule string) bool { return strings.HasPrefix(rule, string(firewall.Private)) })
-		d.rules = slices.Insert(d.rules, i, firewall.AppRule(app).String())
-		d.journal = append(d.journal, "add "+string(app.Name)+" with links "+strings.Join(openLinks(d.host), " "))
-	}
-	return nil
-}
-
-func (d *dataplane) RemoveApps(_ context.Context, apps ...firewall.App) error {
-	if !d.applied {
-		return errNotApplied()
-	}
-	for _, app := range apps {
-		d.rules = slices.DeleteFunc(d.rules, func(rule string) bool { return rule == firewall.AppRule(app).String() })
-		d.journal = append(d.journal, "remove "+string(app.Name))
-	}
-	return nil
-}
-
-func (d *dataplane) Diff(_ context.Context, want firewall.Ruleset) ([]firewall.Difference, error) {
-	var findings []firewall.Difference
-	wanted := lines(want)
-	for _, rule := range wanted {
-		if !slices.Contains(d.rules, rule) {
-			findings = append(findings, firewall.Difference{Object: "rule", Wanted: rule, Found: "missing"})
-		}
-	}
-	for _, rule := range d.rules {
-		if !slices.Contains(wanted, rule) {
-			findings = append(findings, firewall.Difference{Object: "rule", Wanted: "none", Found: rule})
-		}
-	}
-	return findings, nil
-}
-
-func (d *dataplane) Remove(context.Context) error {
-	d.rules = nil
-	d.journal = append(d.journal, "remove all with links "+strings.Join(openLinks(d.host), " "))
-	return nil
-}
 
 // openLinks returns the TAPs that are up and in the group of an app.
 func openLinks(kernel *hosttest.Fake) []string {
@@ -111,26 +40,33 @@ type world struct {
 	*reconcile.Reconciler
 	t      *testing.T
 	kernel *hosttest.Fake
-	rules  *dataplane
+	rules  *firewalltest.Kernel
+	asked  []string // operations on rules, and the links that were open then
 	rows   []model.VM
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	kernel := hosttest.NewFake()
-	return newWorldOn(t, kernel, &dataplane{host: kernel})
+	return newWorldOn(t, kernel, firewalltest.NewKernel())
 }
 
 // newWorldOn is a start on a kernel that is there already.
-func newWorldOn(t *testing.T, kernel *hosttest.Fake, rules *dataplane) *world {
+func newWorldOn(t *testing.T, kernel *hosttest.Fake, rules *firewalltest.Kernel) *world {
 	t.Helper()
 	cfg, err := config.Parse("[network.bridge]\nenabled = true\n", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, kernel: kernel, rules: rules}
+	rules.Fail = func(op string) error {
+		if op != "diff" {
+			w.asked = append(w.asked, op+" with links "+strings.Join(openLinks(kernel), " "))
+		}
+		return nil
+	}
 	w.Reconciler = reconcile.New(cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
-		reconcile.Kernel{Links: kernel, Settings: kernel, Firewall: w.rules},
+		reconcile.Kernel{Links: kernel, Settings: kernel, Firewall: rules.Open()},
 		func(context.Context) ([]model.VM, error) { return w.rows, nil },
 		&event.Log{}, slog.New(slog.DiscardHandler))
 	return w
@@ -156,9 +92,7 @@ func (w *world) sync() []firewall.Difference {
 }
 
 func (w *world) text() string {
-	rules := slices.Clone(w.rules.rules)
-	slices.Sort(rules) // apps' rules may stand in any order
-	return strings.Join(rules, "\n") + "\n" + w.kernel.Dump()
+	return w.rules.Dump() + w.kernel.Dump()
 }
 
 // TestBothPathsAgree takes the short path through opens and removals, and
@@ -213,7 +147,7 @@ func TestOpenSetsGroupLast(t *testing.T) {
 	if !slices.Equal(ops, want) {
 		t.Errorf("operations %q, want %q", ops, want)
 	}
-	if got := w.rules.journal[len(w.rules.journal)-1]; got != "add appb with links " {
+	if got := w.asked[len(w.asked)-1]; got != "add appb with links " {
 		t.Errorf("%q: a link was open before its app's rule stood", got)
 	}
 }
@@ -223,7 +157,7 @@ func TestShutdownClosesBeforeRulesGo(t *testing.T) {
 	w.rows = []model.VM{vm(1, 0), vm(1, 1)}
 	w.sync()
 	w.must(w.Shutdown(t.Context()))
-	if got := w.rules.journal[len(w.rules.journal)-1]; got != "remove all with links " {
+	if got := w.asked[len(w.asked)-1]; got != "remove all with links " {
 		t.Errorf("%q: a link was open when the rules went", got)
 	}
 	links, err := w.kernel.Links(t.Context())
@@ -254,7 +188,7 @@ func TestShutdownKeepsRulesOfOpenLinks(t *testing.T) {
 	if err := w.Shutdown(t.Context()); !errors.Is(err, broken) {
 		t.Fatalf("error %v", err)
 	}
-	if len(w.rules.rules) == 0 {
+	if len(w.rules.Rules()) == 0 {
 		t.Error("the rules are gone, and a link is open")
 	}
 }
@@ -290,7 +224,7 @@ func TestRepair(t *testing.T) {
 			w.must(w.kernel.EnsureBridge(w.t.Context(), "old0", netip.MustParsePrefix("10.1.0.1/16"), plan.BridgeAlias))
 		}, "bridge old0: wanted no such bridge, found one that an earlier configuration had"},
 		{"forwarding off", func(w *world) { w.must(w.kernel.SetSysctl("net/ipv4/ip_forward", "0")) }, "sysctl net/ipv4/ip_forward: wanted 1, found 0"},
-		{"rule removed", func(w *world) { w.rules.rules = w.rules.rules[1:] }, "found missing"},
+		{"rule removed", func(w *world) { w.rules.Change(func(rules []firewall.Rule) []firewall.Rule { return rules[1:] }) }, "found missing"},
 		{"TAP of no VM", func(w *world) {
 			w.must(w.kernel.AddLink(host.Link{Name: "zvm9", Kind: host.KindTAP, Group: 0x5a000001, Up: true}))
 		}, "link zvm9: wanted no link: no VM has this slot, found link in group 0x5a000001"},
@@ -346,7 +280,7 @@ func TestStartInSync(t *testing.T) {
 	earlier := newWorld(t)
 	earlier.rows = []model.VM{vm(1, 0), vm(1, 1)}
 	earlier.sync()
-	w := newWorldOn(t, earlier.kernel, &dataplane{host: earlier.kernel, rules: earlier.rules.rules})
+	w := newWorldOn(t, earlier.kernel, earlier.rules)
 	w.rows = earlier.rows
 	before, ops := w.text(), len(w.kernel.Journal())
 	if findings := w.sync(); len(findings) != 0 {
@@ -369,14 +303,14 @@ func TestSyncInSyncWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.rows = []model.VM{vm(1, 0), vm(1, 1), vm(2, 2)}
 	w.sync()
-	ops, applied := len(w.kernel.Journal()), len(w.rules.journal)
+	ops, applied := len(w.kernel.Journal()), len(w.asked)
 	if findings := w.sync(); len(findings) != 0 {
 		t.Errorf("findings %v", findings)
 	}
 	if got := w.kernel.Journal()[ops:]; len(got) != 0 {
 		t.Errorf("operations %q", got)
 	}
-	if got := w.rules.journal[applied:]; len(got) != 0 {
+	if got := w.asked[applied:]; len(got) != 0 {
 		t.Errorf("rules %q", got)
 	}
 }

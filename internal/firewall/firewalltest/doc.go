@@ -1,0 +1,2 @@
+// Package firewalltest has a dataplane in memory, for tests of what uses one.
+package firewalltest
