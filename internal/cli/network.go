@@ -50,6 +50,9 @@ func describeNetwork(w io.Writer, status wire.NetworkStatus) {
 	for _, loss := range status.Losses {
 		rows = append(rows, []string{"not protected:", loss})
 	}
+	if status.PendingLinks > 0 {
+		rows = append(rows, []string{"at work on:", count(status.PendingLinks, "TAP")})
+	}
 	rows = append(rows, [][]string{
 		{"subnet:", status.Subnet},
 		{"capacity:", count(status.Capacity, "VM")},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -168,6 +169,12 @@ func (term *terminalFake) happen(t *testing.T, args []string) {
 		term.host.Kill(model.Name(args[1]), strings.ReplaceAll(args[2], `\n`, "\n"))
 	case args[0] == "drift" && len(args) == 4:
 		term.host.Drift(wire.Difference{Object: args[1], Wanted: args[2], Found: args[3]})
+	case args[0] == "pend" && len(args) == 2:
+		links, err := strconv.Atoi(args[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		term.host.Pend(links)
 	case args[0] == "ail" && len(args) == 5:
 		term.host.Ail(doctor.Finding{Severity: doctor.Severity(args[1]), Subject: args[2], What: strings.ReplaceAll(args[3], `\n`, "\n"), Mend: args[4]})
 	case args[0] == "stray" && len(args) == 5:

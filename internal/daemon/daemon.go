@@ -58,6 +58,9 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Daemon, 
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	// Meanwhile, since trying out what works takes longer than all else here.
+	driver, giveUp := begin(ctx, func(ctx context.Context) (*qemu.Driver, error) { return qemu.Open(ctx, log) })
+	defer giveUp()
 	if d.uplink, err = d.inspect(ctx); err != nil {
 		return nil, err
 	}
@@ -71,12 +74,30 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Daemon, 
 	if err := d.checkSubnet(ctx); err != nil {
 		return nil, err
 	}
-	if d.driver, err = qemu.Open(ctx, log); err != nil {
+	if d.driver, err = driver(); err != nil {
 		return nil, err
 	}
 	d.reconciler = reconcile.New(cfg.Network, d.uplink,
 		reconcile.Kernel{Links: d.kernel, Settings: d.kernel, Firewall: d.dataplane}, d.rows, d.events, log)
 	return d, nil
+}
+
+// begin runs open beside the caller. wait returns its result; giveUp ends it, and is
+// to be called in any case.
+func begin[T any](ctx context.Context, open func(context.Context) (T, error)) (wait func() (T, error), giveUp func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var result T
+	var err error
+	go func() {
+		defer close(done)
+		result, err = open(ctx)
+	}()
+	wait = func() (T, error) {
+		<-done
+		return result, err
+	}
+	return wait, func() { cancel(); <-done }
 }
 
 // Close lets go of the kernel and the database.
@@ -110,7 +131,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.prepare(ctx, fleet); err != nil {
+	left, err := d.prepare(ctx, fleet)
+	if err != nil {
 		return errors.Join(err, hangUp(endpoints))
 	}
 	var servers []task
@@ -121,7 +143,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// still has all it works with.
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	background := start(life, stop, []task{{"fleet", fleet.Run}, {"watch", d.watch}, {"firewalld", d.watchZone}, {"repair", network{d, fleet}.repair}})
+	background := start(life, stop, []task{{"fleet", fleet.Run}, {"watch", d.watch}, {"firewalld", d.watchZone}, {"repair", network{d, fleet}.keep(left)}})
 	requests := start(serving, stop, servers)
 	d.notify(systemd.SdNotifyReady)
 	err = requests.Wait()
@@ -147,20 +169,20 @@ func start(ctx context.Context, stop func(), tasks []task) *errgroup.Group {
 	return &group
 }
 
-// prepare makes the network of what there is, before anybody can ask for more.
-func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) error {
+// prepare takes up what there is, before anybody can ask for more: rows, VMMs, and
+// the rules, by which nothing passes that must not. It reports whether links are
+// left to make, mend or delete.
+func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) (left bool, err error) {
 	if err := fleet.Load(ctx); err != nil {
-		return err
+		return false, err
 	}
-	findings, err := d.reconciler.Sync(ctx)
+	findings, err := d.reconciler.Stand(ctx)
 	if err != nil {
-		return fmt.Errorf("make the network: %w", err)
+		return false, fmt.Errorf("make the network: %w", err)
 	}
-	if err := fleet.Reconnect(ctx, d.reconciler.Rebuilt()); err != nil {
-		d.log.Warn("VMs lost their TAPs while no zwrmd ran, and did not all restart", "error", err)
-	}
-	d.log.Info("network stands", "uplink", d.uplink.Name, "subnet", d.cfg.Network.Layout.Subnet(), "changes", len(findings))
-	return nil
+	d.log.Info("network stands", "uplink", d.uplink.Name, "subnet", d.cfg.Network.Layout.Subnet(),
+		"changes", len(findings), "links", d.reconciler.Pending())
+	return d.reconciler.Pending() > 0, nil
 }
 
 // shutdown leaves of the network what the configuration says. It runs although

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -56,6 +57,30 @@ func (d *Daemon) suspect() {
 	select {
 	case d.suspicion <- struct{}{}:
 	default:
+	}
+}
+
+// keep returns the task that keeps the kernel at the plan: it first makes the links
+// that are left to make since the start, while requests come in already.
+func (n network) keep(left bool) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if left {
+			n.makeLinks(ctx)
+		}
+		return n.repair(ctx)
+	}
+}
+
+// makeLinks brings the links to the plan. What fails is tried again with each repair.
+func (n network) makeLinks(ctx context.Context) {
+	_, err := n.daemon.reconciler.Sync(ctx)
+	err = errors.Join(err, n.fleet.Reconnect(context.WithoutCancel(ctx), n.daemon.reconciler.Rebuilt()))
+	switch {
+	case ctx.Err() != nil: // told to end; the next start makes the rest
+	case err != nil:
+		n.daemon.log.Error("not all links stand", "error", err)
+	default:
+		n.daemon.log.Info("links stand")
 	}
 }
 

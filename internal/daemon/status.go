@@ -50,6 +50,7 @@ func (n network) Status(ctx context.Context) (wire.NetworkStatus, error) {
 		MTU:               plan.MTU(cfg, n.daemon.uplink),
 		Private:           cfg.Bridge.Enabled,
 		Driver:            n.daemon.driver.Name() + " (" + string(n.daemon.driver.Accel()) + ")",
+		PendingLinks:      n.daemon.reconciler.Pending(),
 		Drift:             drift,
 		LastRepair:        repair(last),
 		Drops:             dropped(drops),

@@ -96,6 +96,8 @@ type Fleet struct {
 
 	brokenOff atomic.Bool // a removal, perhaps: rows in state stopping are left
 
+	strays map[string]model.Process // VMMs of no VM, by folder; written by Load only
+
 	mu       sync.Mutex
 	machines map[model.VMID]*machine
 	retries  map[model.VMID]int // failed starts in a row

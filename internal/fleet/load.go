@@ -47,50 +47,84 @@ func (f *Fleet) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, vm := range state.VMs {
+	if err := f.adoptAll(ctx, state.VMs, found); err != nil {
+		return err
+	}
+	f.strays = found
+	return nil
+}
+
+// machineOf is a VMM that lives and the VM that it is of.
+type machineOf struct {
+	vm      model.VM
+	process Process
+}
+
+// adoptAll takes over the VMMs that live, and takes them out of those found. What it
+// notes of VMs is one transaction: after a reboot it is something of each.
+func (f *Fleet) adoptAll(ctx context.Context, vms []model.VM, found map[string]model.Process) error {
+	var changed []model.VM
+	var alive []machineOf
+	for _, vm := range vms {
 		folder := filepath.Base(f.dir(vm.ID))
 		process := found[folder]
 		delete(found, folder)
 		if vm.Attachment {
 			continue
 		}
-		if err := f.adopt(ctx, vm, process); err != nil {
+		now, adopted, err := f.adopt(vm, process)
+		if err != nil {
 			return fmt.Errorf("load VM %q: %w", vm.Name, err)
 		}
-	}
-	for folder, process := range found {
-		f.Log.Warn("stopping a VMM that no VM owns", "folder", folder, "pid", process.PID)
-		if err := f.kill(ctx, process); err != nil {
-			return fmt.Errorf("stop VMM of folder %q: %w", folder, err)
+		if now != vm {
+			changed = append(changed, now)
 		}
+		if adopted != nil {
+			alive = append(alive, machineOf{now, adopted})
+		}
+	}
+	if len(changed) > 0 {
+		if err := f.Store.UpdateVM(ctx, changed...); err != nil {
+			return fmt.Errorf("load VMs: %w", err)
+		}
+	}
+	for _, m := range alive { // last, since one that ends now changes its row
+		f.watch(m.vm, m.process)
 	}
 	return nil
 }
 
-// adopt takes the VM's VMM over, if it lives. That of a VM whose row does not
-// name it yet, since zwrmd died between start and note, goes by its folder.
-func (f *Fleet) adopt(ctx context.Context, vm model.VM, found model.Process) error {
+// adopt returns the VM as it is now, and its VMM if that lives. That of a VM whose
+// row does not name it yet, since zwrmd died between start and note, goes by its
+// folder.
+func (f *Fleet) adopt(vm model.VM, found model.Process) (model.VM, Process, error) {
 	process, err := f.VMMs.Adopt(vm.Process)
 	if errors.Is(err, vmm.ErrGone) && found.PID != 0 {
 		process, err = f.VMMs.Adopt(found)
 	}
 	switch {
-	case errors.Is(err, vmm.ErrGone) && vm.State == model.Stopping:
-		return nil // finishAll removes it
 	case errors.Is(err, vmm.ErrGone):
-		vm.State, vm.Process, vm.Reason = model.Failed, model.Process{}, "VMM was gone when zwrmd started"
-		return f.Store.UpdateVM(ctx, vm)
+		if vm.State != model.Stopping { // else finishAll removes it
+			vm.State, vm.Process, vm.Reason = model.Failed, model.Process{}, "VMM was gone when zwrmd started"
+		}
+		return vm, nil, nil
 	case err != nil:
-		return err
+		return vm, nil, err
 	}
 	if vm.State != model.Stopping && (vm.State != model.Running || vm.Process != process.Identity()) {
 		vm.State, vm.Process, vm.Reason = model.Running, process.Identity(), ""
-		if err := f.Store.UpdateVM(ctx, vm); err != nil {
-			return err
+	}
+	return vm, process, nil
+}
+
+// stopStrays stops VMMs that no VM owns.
+func (f *Fleet) stopStrays(ctx context.Context) {
+	for folder, process := range f.strays {
+		f.Log.Warn("stopping a VMM that no VM owns", "folder", folder, "pid", process.PID)
+		if err := f.kill(ctx, process); err != nil && ctx.Err() == nil {
+			f.Log.Error("a VMM that no VM owns runs on", "folder", folder, "pid", process.PID, "error", err)
 		}
 	}
-	f.watch(vm, process)
-	return nil
 }
 
 func (f *Fleet) kill(ctx context.Context, identity model.Process) error {
@@ -105,8 +139,8 @@ func (f *Fleet) kill(ctx context.Context, identity model.Process) error {
 }
 
 // Run keeps house until ctx, the Fleet's life, ends: it starts VMs that should run and
-// do not, finishes removals that were broken off, bounds console logs and
-// forgets slots whose quarantine is over.
+// do not, stops VMMs that no VM owns, finishes removals that were broken off, bounds
+// console logs and forgets slots whose quarantine is over.
 func (f *Fleet) Run(ctx context.Context) error {
 	defer f.work.Wait()
 	vms, err := f.VMs(ctx)
@@ -116,11 +150,16 @@ func (f *Fleet) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failed := map[model.Name][]model.VM{}
 	for _, vm := range vms {
 		if vm.State == model.Failed {
-			f.work.Go(func() { f.retry(vm) })
+			failed[vm.AppName] = append(failed[vm.AppName], vm)
 		}
 	}
+	for app, vms := range failed {
+		f.work.Go(func() { f.revive(app, vms) })
+	}
+	f.work.Go(func() { f.stopStrays(ctx) })
 	ticker := time.NewTicker(f.Timing.Tick)
 	defer ticker.Stop()
 	for {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -164,15 +165,17 @@ func (f *Fleet) restart(ctx context.Context, vm model.VM) error {
 	return f.start(ctx, vm)
 }
 
-// reopen opens the network of a VM that is to be started again; that of a failed
-// VM is closed.
-func (f *Fleet) reopen(ctx context.Context, vm model.VM) error {
+// reopen opens the networks of VMs that are to be started again; those of failed
+// VMs are closed.
+func (f *Fleet) reopen(ctx context.Context, vms ...model.VM) error {
 	defer f.Network.Begin()()
-	vm.State, vm.Process = model.Starting, model.Process{}
-	if err := f.Store.UpdateVM(ctx, vm); err != nil {
+	for i := range vms {
+		vms[i].State, vms[i].Process = model.Starting, model.Process{}
+	}
+	if err := f.Store.UpdateVM(ctx, vms...); err != nil {
 		return err
 	}
-	return f.Network.Open(ctx, vm)
+	return f.Network.Open(ctx, vms...)
 }
 
 // Reconnect restarts the VMs of slots whose TAP was made anew: their VMMs have the
@@ -185,18 +188,27 @@ func (f *Fleet) Reconnect(ctx context.Context, slots []ipam.Slot) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, vm := range vms {
+	lost := make(map[ipam.Slot]bool, len(slots))
+	for _, slot := range slots {
+		lost[slot] = true
+	}
+	var restarts errgroup.Group
+	restarts.SetLimit(cap(f.starts))
+	errs := make([]error, len(vms))
+	for i, vm := range vms {
 		switch {
-		case !slices.Contains(slots, vm.Slot) || vm.State != model.Running:
+		case !lost[vm.Slot] || vm.State != model.Running:
 		case vm.Attachment:
 			f.Events.Publish(event.VM, string(vm.Name), "TAP made anew: its VMM must open it again")
 		default:
 			f.Log.Warn("restarting a VM whose TAP was gone", "vm", vm.Name)
-			errs = append(errs, f.Restart(ctx, vm.Name))
+			restarts.Go(func() error {
+				errs[i] = f.Restart(ctx, vm.Name)
+				return nil
+			})
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(restarts.Wait(), errors.Join(errs...))
 }
 
 // died is called when a VMM ended that nobody stopped.
@@ -261,32 +273,53 @@ func (f *Fleet) retryAfter(vm model.VM, delay time.Duration) {
 	f.work.Go(func() {
 		select {
 		case <-time.After(delay):
-			f.retry(vm)
+			f.revive(vm.AppName, []model.VM{vm})
 		case <-f.life.Done():
 		}
 	})
 }
 
-// retry starts a failed VM again, unless it was removed or started meanwhile.
-func (f *Fleet) retry(vm model.VM) {
-	ctx := f.life
-	unlock, err := f.apps.lock(ctx, vm.AppName)
+// revive starts failed VMs of an app again, as many at a time as may start at once.
+// Requests for the app get their turn in between.
+func (f *Fleet) revive(app model.Name, vms []model.VM) {
+	for some := range slices.Chunk(vms, cap(f.starts)) {
+		f.reviveSome(f.life, app, some)
+	}
+}
+
+// reviveSome starts failed VMs again, unless they were removed or started meanwhile.
+// One that does not start counts as failed once more, and stops no other.
+func (f *Fleet) reviveSome(ctx context.Context, app model.Name, vms []model.VM) {
+	unlock, err := f.apps.lock(ctx, app)
 	if err != nil {
-		return
+		return // the daemon ends
 	}
 	defer unlock()
-	now, err := f.Store.VM(ctx, vm.Name)
-	if err != nil || now.ID != vm.ID || now.State != model.Failed {
-		return
-	}
-	err = f.reopen(ctx, now)
-	if err == nil {
-		err = f.startAll(ctx, []model.VM{now})
-	}
-	if err != nil && ctx.Err() == nil {
-		f.Log.Warn("VM not started again", "vm", vm.Name, "error", err)
-		if err := f.fail(ctx, now, err.Error()); err != nil {
-			f.Log.Error("dead VM not closed", "vm", vm.Name, "error", err)
+	var failed []model.VM
+	for _, vm := range vms {
+		now, err := f.Store.VM(ctx, vm.Name)
+		if err == nil && now.ID == vm.ID && now.State == model.Failed {
+			failed = append(failed, now)
 		}
 	}
+	if len(failed) == 0 {
+		return
+	}
+	opened := f.reopen(ctx, slices.Clone(failed)...)
+	var starts sync.WaitGroup
+	for _, vm := range failed {
+		starts.Go(func() {
+			err := opened
+			if err == nil {
+				err = f.startAll(ctx, []model.VM{vm})
+			}
+			if err != nil && ctx.Err() == nil {
+				f.Log.Warn("VM not started again", "vm", vm.Name, "error", err)
+				if err := f.fail(ctx, vm, err.Error()); err != nil {
+					f.Log.Error("dead VM not closed", "vm", vm.Name, "error", err)
+				}
+			}
+		})
+	}
+	starts.Wait()
 }

@@ -13,20 +13,26 @@ import (
 
 // linkDiff is what has to be done to links to bring them to a plan.
 type linkDiff struct {
-	shut      []string                    // in the wrong group, or nobody's: to be closed first
-	build     []plan.Link                 // missing or not as wanted
-	missing   []plan.Link                 // those of build that are not there at all
-	regroup   map[model.Group][]plan.Link // to be put into this group, last
-	orphans   []host.Link                 // ours, but of no VM
-	leftovers []string                    // bridges of an earlier configuration
+	shut      []string    // in the wrong group, or nobody's: to be closed first
+	work      []linkWork  // in the order of the plan
+	orphans   []host.Link // ours, but of no VM
+	leftovers []string    // bridges of an earlier configuration
 	findings  []firewall.Difference
+}
+
+// linkWork is what is to be done to one link of a VM.
+type linkWork struct {
+	plan.Link
+	build   bool // it is missing or not as wanted
+	missing bool // it is not there at all
+	regroup bool // it is to be put into its group, last
 }
 
 // diffLinks compares the wanted links with those of the kernel. A link with our
 // name prefix that is in no group of ours is reported and left alone: it is not
 // ours, and the rules let nothing through it.
 func diffLinks(want []plan.Link, have []host.Link) linkDiff {
-	diff := linkDiff{regroup: map[model.Group][]plan.Link{}}
+	var diff linkDiff
 	found := make(map[string]host.Link, len(have))
 	for _, link := range have {
 		found[link.Name] = link
@@ -39,9 +45,7 @@ func diffLinks(want []plan.Link, have []host.Link) linkDiff {
 		case !ok && w.Optional:
 		case !ok:
 			diff.find(w.Name, describe(w), "missing")
-			diff.build = append(diff.build, w)
-			diff.missing = append(diff.missing, w)
-			diff.regroup[w.Group] = append(diff.regroup[w.Group], w)
+			diff.work = append(diff.work, linkWork{Link: w, build: true, missing: true, regroup: true})
 		default:
 			diff.compare(w, h)
 		}
@@ -70,16 +74,24 @@ func (d *linkDiff) compare(w plan.Link, h host.Link) {
 		d.find(w.Name, describe(w), fmt.Sprintf("a %s in group %s, which is not ours", h.Kind, h.Group))
 		return
 	}
-	if h.Group != w.Group {
+	work := linkWork{Link: w, regroup: h.Group != w.Group}
+	if work.regroup {
 		d.find(w.Name, "group "+w.Group.String(), "group "+h.Group.String())
-		d.regroup[w.Group] = append(d.regroup[w.Group], w)
 		if h.Group != model.GroupUnassigned {
 			d.shut = append(d.shut, w.Name)
 		}
 	}
-	if w.Optional {
-		return
+	if !w.Optional {
+		work.build = d.shape(w, h)
 	}
+	if work.build || work.regroup {
+		d.work = append(d.work, work)
+	}
+}
+
+// shape notes what of a link of ours differs beside its group, and reports whether
+// anything does.
+func (d *linkDiff) shape(w plan.Link, h host.Link) bool {
 	before := len(d.findings)
 	if h.MAC != w.MAC {
 		d.find(w.Name, "address "+w.MAC.String(), "address "+h.MAC.String())
@@ -96,9 +108,7 @@ func (d *linkDiff) compare(w plan.Link, h host.Link) {
 	for _, wrong := range h.Hardening.Wrong {
 		d.find(w.Name, "the settings of a TAP", wrong)
 	}
-	if len(d.findings) > before {
-		d.build = append(d.build, w)
-	}
+	return len(d.findings) > before
 }
 
 func (d *linkDiff) find(name, wanted, found string) {

@@ -121,6 +121,16 @@ func TestBothPathsAgree(t *testing.T) {
 	compare(a0, a1, b0)
 	short.must(short.Open(ctx, a2))
 	compare(a0, a1, b0, a2)
+	b1 := vm(2, 4)
+	short.must(short.Open(ctx, b1))
+	failed := b1
+	failed.State = model.Failed
+	short.must(short.Close(ctx, b1))
+	compare(a0, a1, b0, a2, failed)
+	short.must(short.Open(ctx, b1))
+	compare(a0, a1, b0, a2, b1)
+	short.must(short.Close(ctx, b1))
+	short.must(short.Remove(ctx, b1))
 	gone := []model.VM{a0, a1}
 	short.must(short.Close(ctx, gone...))
 	closing := slices.Clone(gone)

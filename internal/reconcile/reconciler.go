@@ -67,9 +67,13 @@ type Reconciler struct {
 	changes sync.RWMutex
 	applied bool // the firewall was given its rules; guarded by changes, held alone
 
+	syncing chan struct{} // has room for the one Sync that is under way
+
 	mu      sync.Mutex                             // guards what follows, and the order of the firewall's changes
 	members map[model.Group]map[ipam.Slot]struct{} // VMs that may send and receive, by app
-	rebuilt []ipam.Slot
+	touched map[ipam.Slot]struct{}                 // changed by the short path since the last comparison
+	rebuilt map[ipam.Slot]struct{}                 // see Rebuilt
+	pending int                                    // links that a Sync has still to do
 	drift   int
 	last    *Repair
 }
@@ -92,12 +96,16 @@ func New(network config.Network, uplink plan.Uplink, kernel Kernel, rows Rows, e
 	return &Reconciler{
 		network: network, uplink: uplink, rows: rows, events: events, log: log,
 		links: kernel.Links, settings: kernel.Settings, firewall: kernel.Firewall,
+		syncing: make(chan struct{}, 1),
 		members: map[model.Group]map[ipam.Slot]struct{}{},
+		touched: map[ipam.Slot]struct{}{},
+		rebuilt: map[ipam.Slot]struct{}{},
 	}
 }
 
 // Begin holds off the full comparison until the returned function is called. A
-// change of rows together with Open, Close or Remove happens in between.
+// change of rows together with Open, Close or Remove happens in between. While a
+// Sync works on many links it waits for some of them, not for all.
 func (r *Reconciler) Begin() (end func()) {
 	r.changes.RLock()
 	return r.changes.RUnlock
@@ -108,6 +116,7 @@ func (r *Reconciler) Begin() (end func()) {
 // crash before that leaves closed links, which the next start finds by their
 // rows. When a step fails, those before it are undone.
 func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
+	r.touch(vms)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.undo(ctx, vms))
@@ -131,27 +140,25 @@ func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
 	return nil
 }
 
-// Close cuts the VMs off. Their links stay, carrying nothing. One that somebody
+// Close cuts the VMs off, and removes their app's rule when it has fewer than two
+// VMs left that may send. Their links stay, carrying nothing. One that somebody
 // deleted is no error: it carries nothing either.
 func (r *Reconciler) Close(ctx context.Context, vms ...model.VM) error {
 	if len(vms) == 0 {
 		return nil
 	}
+	r.touch(vms)
 	if err := r.unassign(ctx, taps(vms)); err != nil {
 		return fmt.Errorf("close network: %w", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, vm := range vms {
-		delete(r.members[vm.App.Group()], vm.Slot)
-	}
-	return nil
+	return r.leave(ctx, vms)
 }
 
-// Remove takes away what is left of VMs that were closed: their app's rule when
-// it has fewer than two VMs left, their connections and neighbour entries, and
-// their links. Links that are gone already are no error.
+// Remove takes away what is left of VMs that were closed: their connections and
+// neighbour entries, their links, and their app's rule if a Close did not get that
+// far. Links that are gone already are no error.
 func (r *Reconciler) Remove(ctx context.Context, vms ...model.VM) error {
+	r.touch(vms)
 	if err := r.leave(ctx, vms); err != nil {
 		return err
 	}
@@ -172,6 +179,11 @@ func (r *Reconciler) Remove(ctx context.Context, vms ...model.VM) error {
 // nothing: the links go down first. VMs keep running, cut off, until the next
 // start opens their links again.
 func (r *Reconciler) Shutdown(ctx context.Context) error {
+	end, err := r.alone(ctx)
+	if err != nil {
+		return fmt.Errorf("shut the network down: %w", err)
+	}
+	defer end()
 	r.changes.Lock()
 	defer r.changes.Unlock()
 	r.mu.Lock()

@@ -2,14 +2,11 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"zwrm/internal/event"
 	"zwrm/internal/firewall"
-	"zwrm/internal/host"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/plan"
@@ -23,27 +20,68 @@ func (r *Reconciler) Check(ctx context.Context) ([]firewall.Difference, error) {
 	return findings, err
 }
 
+// Stand makes all of the network but links: it closes what is open and should not
+// be, then sets rules, settings and bridge. From here on nothing passes that must
+// not, and Open, Close and Remove work; links that are missing or have to go are
+// left for Sync, since with thousands of them that takes its time. It returns all
+// that it found, links included.
+func (r *Reconciler) Stand(ctx context.Context) ([]firewall.Difference, error) {
+	end, err := r.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	_, findings, err := r.stand(ctx)
+	return findings, err
+}
+
 // Sync compares the kernel with what it should be and mends what differs. What
 // is wrong is closed before rules are touched, and opened after. It goes on
 // behind a step that fails, so that one broken link holds up no other, and
 // returns what it found together with the errors.
+//
+// Links are done some at a time, and requests get their turn in between.
 func (r *Reconciler) Sync(ctx context.Context) ([]firewall.Difference, error) {
+	end, err := r.alone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	links, findings, err := r.stand(ctx)
+	if err != nil {
+		return findings, err
+	}
+	return findings, r.applyLinks(ctx, links)
+}
+
+// alone waits until no other Sync is under way.
+func (r *Reconciler) alone(ctx context.Context) (end func(), err error) {
+	select {
+	case r.syncing <- struct{}{}:
+		return func() { <-r.syncing }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the comparison under way: %w", context.Cause(ctx))
+	}
+}
+
+// stand does what Stand does, and returns what is left to do.
+func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference, error) {
 	r.changes.Lock()
 	defer r.changes.Unlock()
 	want, links, findings, err := r.compare(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("compare the network: %w", err)
+		return linkDiff{}, nil, fmt.Errorf("compare the network: %w", err)
 	}
-	r.adopt(want)
+	r.adopt(want, links)
 	switch {
 	case len(findings) > 0:
-		return findings, r.apply(ctx, want, links)
+		err = r.applyBase(ctx, want, links)
 	case !r.applied:
 		// An earlier zwrmd left all as it should be. The firewall takes changes only
 		// to rules that it was given, which writes nothing where they stand.
-		return nil, r.applyRules(ctx, want)
+		err = r.applyRules(ctx, want)
 	}
-	return nil, nil
+	return links, findings, err
 }
 
 // Repair is Sync, noted as a mending of something that somebody else changed.
@@ -104,10 +142,13 @@ func (r *Reconciler) compare(ctx context.Context) (plan.Host, linkDiff, []firewa
 	return want, links, append(findings, links.findings...), nil
 }
 
-// adopt takes the plan for what the short path counts on from here.
-func (r *Reconciler) adopt(want plan.Host) {
+// adopt takes the plan for what the short path counts on from here, and begins to
+// note which links that path changes.
+func (r *Reconciler) adopt(want plan.Host, links linkDiff) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	clear(r.touched)
+	r.pending = len(links.work) + len(links.orphans)
 	clear(r.members)
 	for _, link := range want.Links {
 		slot, ok := ipam.ParseTAP(link.Name)
@@ -121,9 +162,10 @@ func (r *Reconciler) adopt(want plan.Host) {
 	}
 }
 
-// apply brings the kernel to the plan. The drop rules are whole before a link is
-// made or opened; should they fail, nothing is opened.
-func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) error {
+// applyBase brings all but links to the plan. What must not be open is closed first,
+// and the drop rules are whole before a link is made or opened; should they fail,
+// nothing is opened.
+func (r *Reconciler) applyBase(ctx context.Context, want plan.Host, links linkDiff) error {
 	if err := r.unassign(ctx, links.shut); err != nil {
 		return fmt.Errorf("close links: %w", err)
 	}
@@ -149,7 +191,11 @@ func (r *Reconciler) apply(ctx context.Context, want plan.Host, links linkDiff) 
 	if err := r.links.DeleteLinks(ctx, links.leftovers...); err != nil {
 		return fmt.Errorf("delete bridge of an earlier configuration: %w", err)
 	}
-	return r.applyLinks(ctx, links)
+	// Now, while nobody can have got their slots.
+	if err := r.settings.Forget(ctx, r.guests(links.orphans)...); err != nil {
+		return fmt.Errorf("forget connections of VMs that are gone: %w", err)
+	}
+	return nil
 }
 
 func (r *Reconciler) applyRules(ctx context.Context, want plan.Host) error {
@@ -158,62 +204,4 @@ func (r *Reconciler) applyRules(ctx context.Context, want plan.Host) error {
 	}
 	r.applied = true
 	return nil
-}
-
-func (r *Reconciler) applyLinks(ctx context.Context, links linkDiff) error {
-	var errs []error
-	broken := map[string]bool{}
-	for _, link := range links.build {
-		if err := r.links.CreateTAP(ctx, tap(link)); err != nil {
-			broken[link.Name] = true
-			errs = append(errs, err)
-		}
-	}
-	r.noteRebuilt(links.missing, broken)
-	for group, members := range links.regroup {
-		var names []string
-		for _, link := range members {
-			if !broken[link.Name] {
-				names = append(names, link.Name)
-			}
-		}
-		errs = append(errs, r.links.SetGroup(ctx, group, names...))
-	}
-	if len(links.orphans) > 0 {
-		errs = append(errs, r.deleteOrphans(ctx, links.orphans))
-	}
-	return errors.Join(errs...)
-}
-
-// noteRebuilt keeps in mind which TAPs were made anew.
-func (r *Reconciler) noteRebuilt(missing []plan.Link, broken map[string]bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, link := range missing {
-		if slot, ok := ipam.ParseTAP(link.Name); ok && !broken[link.Name] {
-			r.rebuilt = append(r.rebuilt, slot)
-		}
-	}
-}
-
-// Rebuilt returns the slots whose TAP was missing and made anew since the last
-// call. A VMM that had the old one open has no network until it opens the new one.
-func (r *Reconciler) Rebuilt() []ipam.Slot {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	slots := r.rebuilt
-	r.rebuilt = nil
-	return slots
-}
-
-func (r *Reconciler) deleteOrphans(ctx context.Context, orphans []host.Link) error {
-	names := make([]string, 0, len(orphans))
-	guests := make([]netip.Addr, 0, len(orphans))
-	for _, link := range orphans {
-		names = append(names, link.Name)
-		if slot, ok := ipam.ParseTAP(link.Name); ok && int(slot) < r.network.Layout.Capacity() {
-			guests = append(guests, r.network.Layout.Guest(slot))
-		}
-	}
-	return errors.Join(r.settings.Forget(ctx, guests...), r.links.DeleteLinks(ctx, names...))
 }

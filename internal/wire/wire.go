@@ -84,6 +84,7 @@ type NetworkStatus struct {
 	Private           bool     `json:"private" doc:"VMs of one app reach each other"`
 	Bridge            *Bridge  `json:"bridge" doc:"null when private networking is off"`
 	Driver            string   `json:"driver" doc:"VMM and accelerator" example:"qemu (kvm)"`
+	PendingLinks      int      `json:"pending_links" doc:"TAPs still to be made, mended or deleted, as after a reboot; 0: all stand"`
 	Drift             int      `json:"drift" doc:"differences that were mended since zwrmd started"`
 	LastRepair        *Repair  `json:"last_repair" doc:"null when nothing was mended since zwrmd started"`
 	Drops             []Drop   `json:"drops" nullable:"false" doc:"what was dropped, by reason"`

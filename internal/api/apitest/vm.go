@@ -131,6 +131,7 @@ func (c *console) read(from int) (text string, more <-chan struct{}) {
 type network struct {
 	differences []wire.Difference
 	mended      int
+	pending     int
 	last        *wire.Repair
 }
 
@@ -139,6 +140,13 @@ func (h *Host) Drift(differences ...wire.Difference) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.network.differences = differences
+}
+
+// Pend has the network wait for TAPs that are still to be made.
+func (h *Host) Pend(links int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.network.pending = links
 }
 
 // Status returns the state of the network.
@@ -157,6 +165,7 @@ func (h *Host) Status(context.Context) (wire.NetworkStatus, error) {
 		Private:           true,
 		Bridge:            &wire.Bridge{Name: "zwrmd0", Address: "10.0.0.1/16"},
 		Driver:            "qemu (kvm)",
+		PendingLinks:      h.network.pending,
 		Drift:             h.network.mended,
 		LastRepair:        h.network.last,
 		Drops:             []wire.Drop{},

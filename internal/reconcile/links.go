@@ -1,0 +1,148 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"zwrm/internal/host"
+	"zwrm/internal/ipam"
+	"zwrm/internal/model"
+	"zwrm/internal/plan"
+)
+
+// maxAtOnce is how many links are done before requests get their turn: about 20 ms
+// of making them, 60 ms of deleting.
+const maxAtOnce = 64
+
+// applyLinks makes, mends and opens links, and deletes those of no VM. A request
+// that came in between has brought its links to what they should be by itself, and
+// has perhaps taken the slot of one that was to be deleted: those are skipped.
+func (r *Reconciler) applyLinks(ctx context.Context, links linkDiff) error {
+	var errs []error
+	for some := range slices.Chunk(links.work, maxAtOnce) {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, r.buildSome(ctx, some))
+	}
+	for some := range slices.Chunk(links.orphans, maxAtOnce) {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		errs = append(errs, r.deleteSome(ctx, some))
+	}
+	return errors.Join(errs...)
+}
+
+// buildSome makes and mends links, then opens them. The group is set last.
+func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
+	r.changes.Lock()
+	defer r.changes.Unlock()
+	defer r.progress(len(some))
+	var errs []error
+	groups := map[model.Group][]string{}
+	for _, link := range some {
+		if r.wasTouched(link.Name) {
+			continue
+		}
+		if link.build {
+			if err := r.links.CreateTAP(ctx, tap(link.Link)); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		if link.missing {
+			r.noteRebuilt(link.Link)
+		}
+		if link.regroup {
+			groups[link.Group] = append(groups[link.Group], link.Name)
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		errs = append(errs, r.links.SetGroup(ctx, group, groups[group]...))
+	}
+	return errors.Join(errs...)
+}
+
+// deleteSome deletes links of no VM. They were closed before.
+func (r *Reconciler) deleteSome(ctx context.Context, some []host.Link) error {
+	r.changes.Lock()
+	defer r.changes.Unlock()
+	defer r.progress(len(some))
+	var names []string
+	for _, link := range some {
+		if !r.wasTouched(link.Name) {
+			names = append(names, link.Name)
+		}
+	}
+	return r.links.DeleteLinks(ctx, names...)
+}
+
+// guests returns the addresses of the VMs that had the links.
+func (r *Reconciler) guests(links []host.Link) []netip.Addr {
+	guests := make([]netip.Addr, 0, len(links))
+	for _, link := range links {
+		if slot, ok := ipam.ParseTAP(link.Name); ok && int(slot) < r.network.Layout.Capacity() {
+			guests = append(guests, r.network.Layout.Guest(slot))
+		}
+	}
+	return guests
+}
+
+// touch notes that the short path changes the links of VMs. A VMM that is started
+// behind it opens the TAP that is there then.
+func (r *Reconciler) touch(vms []model.VM) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, vm := range vms {
+		r.touched[vm.Slot] = struct{}{}
+		delete(r.rebuilt, vm.Slot)
+	}
+}
+
+// wasTouched reports whether the short path has changed a link since the comparison.
+func (r *Reconciler) wasTouched(name string) bool {
+	slot, ok := ipam.ParseTAP(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, touched := r.touched[slot]
+	return ok && touched
+}
+
+// noteRebuilt keeps in mind that a TAP was made anew. That of a closed VM interests
+// nobody: no VMM runs that had the old one.
+func (r *Reconciler) noteRebuilt(link plan.Link) {
+	slot, ok := ipam.ParseTAP(link.Name)
+	if !ok || link.Group == model.GroupUnassigned {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rebuilt[slot] = struct{}{}
+}
+
+// Rebuilt returns the slots whose TAP was missing and made anew since the last
+// call. A VMM that had the old one open has no network until it opens the new one.
+func (r *Reconciler) Rebuilt() []ipam.Slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slots := slices.Sorted(maps.Keys(r.rebuilt))
+	clear(r.rebuilt)
+	return slots
+}
+
+// Pending returns how many links are still to be made, mended or deleted.
+func (r *Reconciler) Pending() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pending
+}
+
+func (r *Reconciler) progress(done int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending -= done
+}
