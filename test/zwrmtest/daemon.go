@@ -95,9 +95,31 @@ func (h *Host) Start(t testing.TB, settings Settings) *Daemon {
 	return d
 }
 
-// Start starts zwrmd and returns when it is ready: when the rules stand and the
-// API answers.
+// Start starts zwrmd and returns when all of its network stands: after it was ready,
+// it may have made links for a while.
 func (d *Daemon) Start(t testing.TB) {
+	t.Helper()
+	d.StartReady(t)
+	for start := time.Now(); d.Pending(t) > 0; time.Sleep(pollEvery) {
+		if time.Since(start) > readyWithin {
+			t.Fatalf("links are not made after %s:\n%s", readyWithin, d.process.stderr.String())
+		}
+	}
+}
+
+// Pending returns how many links zwrmd has still to make.
+func (d *Daemon) Pending(t testing.TB) int {
+	t.Helper()
+	status, err := d.Client(t).NetworkStatus(t.Context())
+	if err != nil {
+		t.Fatalf("read the status of the network: %v", err)
+	}
+	return status.PendingLinks
+}
+
+// StartReady starts zwrmd and returns when it is ready: when the rules stand and the
+// API answers.
+func (d *Daemon) StartReady(t testing.TB) {
 	t.Helper()
 	p := start(t, d.Host.Namespace, d.command(t, "--config", d.Config))
 	d.process = p
