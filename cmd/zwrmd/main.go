@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func runDaemon(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	d, err := daemon.Open(ctx, cfg, log)
+	d, err := daemon.Open(ctx, cfg, log, nil)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"zwrm/internal/api"
 	"zwrm/internal/config"
+	"zwrm/internal/effect"
 	"zwrm/internal/event"
 	"zwrm/internal/fleet"
 	"zwrm/internal/host"
@@ -37,6 +38,7 @@ type task struct {
 type Daemon struct {
 	cfg        config.Config
 	log        *slog.Logger
+	hook       effect.Hook // of every side effect
 	store      *store.Store
 	kernel     *host.Kernel
 	dataplane  *dataplane
@@ -50,25 +52,26 @@ type Daemon struct {
 }
 
 // Open locks the database and checks the configuration against the host. It
-// changes nothing in the kernel. Problems of the host are a *config.Errors.
-func Open(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, log: log, events: &event.Log{}, images: image.New(cfg.Images.Dir), suspicion: make(chan struct{}, 1)}
+// changes nothing in the kernel. Problems of the host are a *config.Errors. The hook,
+// which may be nil, is told of every side effect.
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger, hook effect.Hook) (_ *Daemon, err error) {
+	d := &Daemon{cfg: cfg, log: log, hook: hook, events: &event.Log{}, images: image.New(cfg.Images.Dir, hook), suspicion: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}()
 	// Meanwhile, since trying out what works takes longer than all else here.
-	driver, giveUp := begin(ctx, func(ctx context.Context) (*qemu.Driver, error) { return qemu.Open(ctx, log) })
+	driver, giveUp := begin(ctx, func(ctx context.Context) (*qemu.Driver, error) { return qemu.Open(ctx, log, hook) })
 	defer giveUp()
 	if d.uplink, err = d.inspect(ctx); err != nil {
 		return nil, err
 	}
-	if d.neighbours, err = openNeighbours(ctx, cfg.Network, d.uplink.Name); err != nil {
+	if d.neighbours, err = openNeighbours(ctx, cfg.Network, d.uplink.Name, hook); err != nil {
 		return nil, err
 	}
 	d.dataplane.neighbours = d.neighbours.all()
-	if d.store, err = store.Open(ctx, cfg.Database.Path); err != nil {
+	if d.store, err = store.Open(ctx, cfg.Database.Path, hook); err != nil {
 		return nil, err
 	}
 	if err := d.checkSubnet(ctx); err != nil {
@@ -121,10 +124,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	fleet := fleet.New(life, fleet.Deps{
-		Store: d.store, Network: d.reconciler, Images: d.images, VMMs: fleet.OnHost(d.driver), Pinger: d.kernel,
+		Store: d.store, Network: d.reconciler, Images: d.images, VMMs: fleet.OnHost(d.driver, d.hook), Pinger: d.kernel,
 		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, MTU: plan.MTU(d.cfg.Network, d.uplink),
 		Dir:    filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
-		Events: d.events, Log: d.log,
+		Events: d.events, Log: d.log, Hook: d.hook,
 	})
 	// First, since an address that is taken must not leave a network behind.
 	endpoints, err := d.listen(api.New(d.apiDeps(fleet)))

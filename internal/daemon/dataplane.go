@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"zwrm/internal/config"
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/iptables"
 	"zwrm/internal/firewall/nftables"
@@ -47,27 +48,27 @@ type dataplane struct {
 
 // openDataplane opens the configured dataplane and what may be left of the other
 // one. It changes nothing.
-func openDataplane(ctx context.Context, name config.Dataplane, log *slog.Logger) (*dataplane, error) {
+func openDataplane(ctx context.Context, name config.Dataplane, log *slog.Logger, hook effect.Hook) (*dataplane, error) {
 	d := &dataplane{name: name, log: log}
 	switch name {
 	case config.Nftables:
-		own, err := nftables.Open(ctx)
+		own, err := nftables.Open(ctx, hook)
 		if err != nil {
 			return nil, err
 		}
 		d.keeper, d.losses = own, own.Losses()
-		if other, err := iptables.Leftovers(ctx); err != nil {
+		if other, err := iptables.Leftovers(ctx, hook); err != nil {
 			return nil, err
 		} else if other != nil {
 			d.leftovers = other
 		}
 	default:
-		own, err := iptables.Open(ctx)
+		own, err := iptables.Open(ctx, hook)
 		if err != nil {
 			return nil, err
 		}
 		d.keeper = own
-		if other, err := nftables.Leftovers(ctx); err != nil {
+		if other, err := nftables.Leftovers(ctx, hook); err != nil {
 			return nil, err
 		} else if other != nil {
 			d.leftovers = other

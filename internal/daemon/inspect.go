@@ -20,12 +20,12 @@ import (
 func (d *Daemon) inspect(ctx context.Context) (plan.Uplink, error) {
 	facts := preflight.Facts{Root: os.Geteuid() == 0}
 	var err error
-	if d.kernel, err = host.Open(); err != nil {
+	if d.kernel, err = host.Open(d.hook); err != nil {
 		return plan.Uplink{}, err
 	}
 	if facts.Root { // others would only be told the same again
 		facts.TUN = openTUN()
-		d.dataplane, facts.Firewall = openDataplane(ctx, d.cfg.Network.Firewall, d.log)
+		d.dataplane, facts.Firewall = openDataplane(ctx, d.cfg.Network.Firewall, d.log, d.hook)
 	}
 	if facts.Links, err = d.kernel.Links(ctx); err != nil {
 		return plan.Uplink{}, fmt.Errorf("look at the host: %w", err)

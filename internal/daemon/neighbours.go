@@ -5,6 +5,7 @@ import (
 
 	"zwrm/internal/config"
 	"zwrm/internal/doctor"
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall/firewalld"
 	"zwrm/internal/firewall/foreign"
 )
@@ -18,14 +19,14 @@ type neighbours struct {
 }
 
 // openNeighbours changes nothing, and minds no firewall that is not there.
-func openNeighbours(ctx context.Context, network config.Network, external string) (_ *neighbours, err error) {
+func openNeighbours(ctx context.Context, network config.Network, external string, hook effect.Hook) (_ *neighbours, err error) {
 	n := &neighbours{want: foreign.Want{
 		External: external, HostAccess: network.HostAccess, Accepts: network.Firewall == config.Nftables,
 	}}
-	if n.tables, err = foreign.Open(ctx, n.want); err != nil {
+	if n.tables, err = foreign.Open(ctx, n.want, hook); err != nil {
 		return nil, err
 	}
-	n.zone, err = firewalld.Open(ctx, "")
+	n.zone, err = firewalld.Open(ctx, "", hook)
 	return n, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"zwrm/internal/api"
+	"zwrm/internal/effect"
 )
 
 // socketGroup is the system group whose members may use the socket.
@@ -28,6 +29,14 @@ const (
 	maxHeader    = 64 << 10 // bytes
 )
 
+// The side effects of this package.
+const (
+	opSocketFolder effect.Op = "daemon.make-socket-folder"
+	opRemoveSocket effect.Op = "daemon.remove-stale-socket"
+	opListen       effect.Op = "daemon.make-socket"
+	opAdmit        effect.Op = "daemon.set-socket-mode"
+)
+
 // endpoint is an address that the API is asked at.
 type endpoint struct {
 	name     string
@@ -37,7 +46,7 @@ type endpoint struct {
 
 // listen opens the endpoints. Requests wait there until they are served.
 func (d *Daemon) listen(handler http.Handler) ([]endpoint, error) {
-	socket, err := listenUnix(d.cfg.Server.Socket)
+	socket, err := d.listenUnix(d.cfg.Server.Socket)
 	if err != nil {
 		return nil, err
 	}
@@ -103,24 +112,28 @@ func shutdownServer(server *http.Server, cancel func()) error {
 
 // listenUnix makes the socket: root and the group zwrm may use it. A socket file
 // that a killed zwrmd left is replaced; one that somebody answers on is not.
-func listenUnix(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+func (d *Daemon) listenUnix(path string) (net.Listener, error) {
+	if err := effect.Do(d.hook, opSocketFolder, func() error { return os.MkdirAll(filepath.Dir(path), 0o755) }); err != nil {
 		return nil, fmt.Errorf("make folder of socket %q: %w", path, err)
 	}
-	if err := removeStale(path); err != nil {
+	if err := d.removeStale(path); err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
-	listener, err := net.Listen("unix", path)
+	var listener net.Listener
+	err := effect.Do(d.hook, opListen, func() (err error) {
+		listener, err = net.Listen("unix", path)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
-	if err := admit(path); err != nil {
+	if err := effect.Do(d.hook, opAdmit, func() error { return admit(path) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("set who may use socket %q: %w", path, err), listener.Close())
 	}
 	return listener, nil
 }
 
-func removeStale(path string) error {
+func (d *Daemon) removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -134,7 +147,7 @@ func removeStale(path string) error {
 	if conn, err := net.Dial("unix", path); err == nil {
 		return errors.Join(errors.New("another program answers there"), conn.Close())
 	}
-	return os.Remove(path)
+	return effect.Do(d.hook, opRemoveSocket, func() error { return os.Remove(path) })
 }
 
 // admit opens the socket to the group zwrm. Without that group it stays root's.

@@ -19,7 +19,7 @@ func (n network) Trace(ctx context.Context, flow firewall.Flow) (verdict.Traced,
 		return verdict.Traced{}, model.Problemf(model.Invalid, "there is nothing to trace: the host has no way there, and so no address to send from")
 	}
 	packet := trace.NewPacket(flow.Source, flow.Dest, flow.Service)
-	result, err := trace.Run(ctx, trace.Probe{Packet: packet, Device: flow.From.Name}, func() error {
+	result, err := trace.Run(ctx, n.daemon.hook, trace.Probe{Packet: packet, Device: flow.From.Name}, func() error {
 		return n.send(ctx, flow, packet)
 	})
 	switch {

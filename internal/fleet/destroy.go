@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/event"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
@@ -78,7 +79,7 @@ func (f *Fleet) bury(ctx context.Context, app model.App, vms []model.VM) error {
 	}
 	f.slots.Release(rests...)
 	for _, vm := range vms {
-		if err := os.RemoveAll(f.dir(vm.ID)); err != nil {
+		if err := effect.Do(f.Hook, opRemoveFolder, func() error { return os.RemoveAll(f.dir(vm.ID)) }); err != nil {
 			f.Log.Warn("VM's folder stays", "vm", vm.Name, "error", err)
 		}
 		f.Events.Publish(event.VM, string(vm.Name), "gone")

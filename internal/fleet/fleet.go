@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/event"
 	"zwrm/internal/image"
 	"zwrm/internal/ipam"
@@ -54,7 +55,14 @@ type Deps struct {
 	Events  *event.Log
 	Log     *slog.Logger
 	Timing  Timing
+	Hook    effect.Hook // told of folders; nil: nobody is
 }
+
+// The side effects of a Fleet, beside those of what it works with.
+const (
+	opMakeRoot     effect.Op = "fleet.make-root-folder"
+	opRemoveFolder effect.Op = "fleet.remove-folder"
+)
 
 // Timing is how long things take. The zero value of a field means its default.
 type Timing struct {

@@ -63,7 +63,7 @@ func (w *world) start() {
 	w.t.Helper()
 	ctx := w.t.Context()
 	var err error
-	if w.store, err = store.Open(ctx, filepath.Join(w.dir, "state.db")); err != nil {
+	if w.store, err = store.Open(ctx, filepath.Join(w.dir, "state.db"), nil); err != nil {
 		w.t.Fatal(err)
 	}
 	rows := func(ctx context.Context) ([]model.VM, error) {
@@ -76,7 +76,7 @@ func (w *world) start() {
 		reconcile.Kernel{Links: w.kernel, Settings: w.kernel, Firewall: w.rules.Open()}, rows, w.events, log)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.Fleet = fleet.New(life, fleet.Deps{
-		Store: w.store, Network: w.net, Images: images{}, VMMs: fleet.OnHost(w.driver), Pinger: w.kernel,
+		Store: w.store, Network: w.net, Images: images{}, VMMs: fleet.OnHost(w.driver, nil), Pinger: w.kernel,
 		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
 		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
 	})
@@ -198,7 +198,10 @@ func (d *driver) Start(_ context.Context, spec vmm.Spec) (*vmm.Process, error) {
 			return nil, err
 		}
 	}
-	process, err := vmm.Launch("/bin/sleep", spec.Dir, "600")
+	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	process, err := vmm.Launch(nil, "/bin/sleep", spec.Dir, "600")
 	if err != nil {
 		return nil, err
 	}

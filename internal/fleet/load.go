@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/model"
 	"zwrm/internal/store"
 	"zwrm/internal/vmm"
@@ -39,7 +40,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 			return fmt.Errorf("load VM %q: %w", vm.Name, err)
 		}
 	}
-	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
+	if err := effect.Do(f.Hook, opMakeRoot, func() error { return os.MkdirAll(f.Dir, 0o700) }); err != nil {
 		return fmt.Errorf("make folder of VMs: %w", err)
 	}
 	f.brokenOff.Store(true) // perhaps: tidy has a look
@@ -185,7 +186,7 @@ func (f *Fleet) tidy(ctx context.Context) error {
 	running := slices.Collect(maps.Keys(f.machines))
 	f.mu.Unlock()
 	for _, id := range running {
-		if err := vmm.NewConsole(f.dir(id)).Trim(consoleLimit); err != nil {
+		if err := vmm.NewConsole(f.dir(id)).Trim(consoleLimit, f.Hook); err != nil {
 			errs = append(errs, fmt.Errorf("bound console of VM %d: %w", id, err))
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -49,9 +48,6 @@ func (f *Fleet) start(ctx context.Context, vm model.VM) error {
 	}
 	spec, err := f.vmmSpec(vm)
 	if err != nil {
-		return fmt.Errorf("start VM %q: %w", vm.Name, err)
-	}
-	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
 		return fmt.Errorf("start VM %q: %w", vm.Name, err)
 	}
 	process, err := f.VMMs.Start(ctx, spec)

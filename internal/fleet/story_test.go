@@ -237,7 +237,7 @@ func TestDeadVMMIsStartedAgain(t *testing.T) {
 	w := newWorld(t, "")
 	w.must(w.deploy("web", 2))
 	vm := w.vm("web-0")
-	process, err := vmm.Adopt(vm.Process)
+	process, err := vmm.Adopt(vm.Process, nil)
 	w.must(err)
 	w.must(process.Kill(t.Context()))
 	w.eventually("web-0 runs again", func() bool {
@@ -255,7 +255,7 @@ func TestDyingVMMIsClosedAndRetried(t *testing.T) {
 	w.must(w.deploy("web", 1))
 	vm := w.vm("web-0")
 	w.driver.failWhen(func(vmm.Spec) error { return errors.New("disk is gone") })
-	process, err := vmm.Adopt(vm.Process)
+	process, err := vmm.Adopt(vm.Process, nil)
 	w.must(err)
 	w.must(process.Kill(t.Context()))
 	w.eventually("the reason is in the row", func() bool {
@@ -276,7 +276,7 @@ func TestRestartOfTheDaemonAdopts(t *testing.T) {
 	before := w.text()
 	dead := w.vm("web-2")
 	w.stop()
-	process, err := vmm.Adopt(dead.Process)
+	process, err := vmm.Adopt(dead.Process, nil)
 	w.must(err)
 	w.must(process.Kill(t.Context()))
 	w.start()

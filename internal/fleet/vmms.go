@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/model"
 	"zwrm/internal/vmm"
 )
@@ -25,10 +26,14 @@ type Process interface {
 	Stop(ctx context.Context, grace time.Duration) error
 }
 
-// OnHost returns the VMMs of a driver, which are processes of this host.
-func OnHost(driver vmm.Driver) VMMs { return processes{driver} }
+// OnHost returns the VMMs of a driver, which are processes of this host. The hook, which
+// may be nil, is told of signals to those that it adopts.
+func OnHost(driver vmm.Driver, hook effect.Hook) VMMs { return processes{driver, hook} }
 
-type processes struct{ driver vmm.Driver }
+type processes struct {
+	driver vmm.Driver
+	hook   effect.Hook
+}
 
 func (p processes) Start(ctx context.Context, spec vmm.Spec) (Process, error) {
 	process, err := p.driver.Start(ctx, spec)
@@ -40,8 +45,8 @@ func (p processes) Start(ctx context.Context, spec vmm.Spec) (Process, error) {
 
 func (processes) Find(root string) (map[string]model.Process, error) { return vmm.Find(root) }
 
-func (processes) Adopt(id model.Process) (Process, error) {
-	process, err := vmm.Adopt(id)
+func (p processes) Adopt(id model.Process) (Process, error) {
+	process, err := vmm.Adopt(id, p.hook)
 	if err != nil {
 		return nil, err
 	}

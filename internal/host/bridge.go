@@ -54,7 +54,7 @@ func (k *Kernel) ensureBridge(ctx context.Context, name string, address netip.Pr
 	}
 	request := netlink.NewLink(unix.RTM_NEWLINK, 0, have.Index, 0, 0)
 	withoutSTP(request)
-	if err := k.route.Do(request); err != nil {
+	if err := k.change(k.route, opShapeBridge, request); err != nil {
 		return fmt.Errorf("switch STP off: %w", linkError(err))
 	}
 	return k.finishBridge(name, address, have)
@@ -70,7 +70,7 @@ func (k *Kernel) newBridge(name string, address netip.Prefix, alias string) erro
 	mark := netlink.NewLink(unix.RTM_SETLINK, 0, 0, 0, 0)
 	mark.Text(unix.IFLA_IFNAME, name)
 	mark.Text(unix.IFLA_IFALIAS, alias)
-	err := k.route.Do(create, mark)
+	err := k.change(k.route, opMakeBridge, create, mark)
 	if create.Err() != nil {
 		return fmt.Errorf("make link: %w", create.Err())
 	}
@@ -82,7 +82,7 @@ func (k *Kernel) newBridge(name string, address netip.Prefix, alias string) erro
 		err = k.finishBridge(name, address, have)
 	}
 	if err != nil {
-		return errors.Join(err, deleteNew(k.route, name))
+		return errors.Join(err, k.deleteNew(name))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/host/netlink"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
@@ -20,7 +21,7 @@ const maxDeleting = 64
 // SetGroup puts links into a device group. It goes on behind a link that fails;
 // the error names each, and wraps ErrNoLink for one that is not there.
 func (k *Kernel) SetGroup(ctx context.Context, group model.Group, names ...string) error {
-	return k.setLinks(ctx, fmt.Sprintf("put link %%q into group %s", group), names, func(name string) *netlink.Request {
+	return k.setLinks(ctx, opSetGroup, fmt.Sprintf("put link %%q into group %s", group), names, func(name string) *netlink.Request {
 		// RTM_SETLINK, not RTM_NEWLINK: with a name that is not there, the latter
 		// changed all links of the given group before Linux 5.18.
 		request := netlink.NewLink(unix.RTM_SETLINK, 0, 0, 0, 0)
@@ -37,14 +38,14 @@ func (k *Kernel) SetUp(ctx context.Context, up bool, names ...string) error {
 	if up {
 		what, flags = "bring link %q up", unix.IFF_UP
 	}
-	return k.setLinks(ctx, what, names, func(name string) *netlink.Request {
+	return k.setLinks(ctx, opSetUp, what, names, func(name string) *netlink.Request {
 		request := netlink.NewLink(unix.RTM_SETLINK, 0, 0, flags, unix.IFF_UP)
 		request.Text(unix.IFLA_IFNAME, name)
 		return request
 	})
 }
 
-func (k *Kernel) setLinks(ctx context.Context, what string, names []string, change func(name string) *netlink.Request) error {
+func (k *Kernel) setLinks(ctx context.Context, op effect.Op, what string, names []string, change func(name string) *netlink.Request) error {
 	if err := ctx.Err(); err != nil || len(names) == 0 {
 		return err
 	}
@@ -52,7 +53,7 @@ func (k *Kernel) setLinks(ctx context.Context, what string, names []string, chan
 	for i, name := range names {
 		requests[i] = change(name)
 	}
-	if k.route.Do(requests...) == nil {
+	if k.change(k.route, op, requests...) == nil {
 		return nil
 	}
 	var errs []error
@@ -126,23 +127,23 @@ func (k *Kernel) deleteNamed(conn *netlink.Conn, name string) error {
 			return err
 		}
 	}
-	return deleteLink(conn, d.Index)
+	return k.deleteLink(conn, d.Index)
 }
 
 // deleteLink deletes a link. One that is gone already is no error.
-func deleteLink(conn *netlink.Conn, index int) error {
-	return doDelete(conn, netlink.NewLink(unix.RTM_DELLINK, 0, index, 0, 0))
+func (k *Kernel) deleteLink(conn *netlink.Conn, index int) error {
+	return k.doDelete(conn, netlink.NewLink(unix.RTM_DELLINK, 0, index, 0, 0))
 }
 
 // deleteNew deletes the link that the caller has made under this name just now.
-func deleteNew(conn *netlink.Conn, name string) error {
+func (k *Kernel) deleteNew(name string) error {
 	request := netlink.NewLink(unix.RTM_DELLINK, 0, 0, 0, 0)
 	request.Text(unix.IFLA_IFNAME, name)
-	return doDelete(conn, request)
+	return k.doDelete(k.route, request)
 }
 
-func doDelete(conn *netlink.Conn, request *netlink.Request) error {
-	if err := conn.Do(request); err != nil && !errors.Is(err, unix.ENODEV) {
+func (k *Kernel) doDelete(conn *netlink.Conn, request *netlink.Request) error {
+	if err := k.change(conn, opDeleteLink, request); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete link: %w", err)
 	}
 	return nil

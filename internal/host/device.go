@@ -188,7 +188,7 @@ func (k *Kernel) address(have device, address netip.Prefix) error {
 		set = append(set, netlink.NewAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, have.Index, address))
 	}
 	set = append(set, netlink.NewLink(unix.RTM_SETLINK, 0, have.Index, unix.IFF_UP, unix.IFF_UP))
-	_ = k.route.Do(append(drop, set...)...)
+	_ = k.change(k.route, opAddress, append(drop, set...)...)
 	for _, r := range drop {
 		if r.Err() != nil && !errors.Is(r.Err(), unix.EADDRNOTAVAIL) { // a secondary that went before
 			return fmt.Errorf("remove addresses: %w", linkError(r.Err()))

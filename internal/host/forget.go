@@ -91,7 +91,7 @@ func (k *Kernel) forgetFlows(ctx context.Context, match func(flow) bool) error {
 	if err != nil {
 		return fmt.Errorf("list connections: %w", err)
 	}
-	_ = k.conntrack.Do(doomed...)
+	_ = k.change(k.conntrack, opForgetFlow, doomed...)
 	for _, r := range doomed {
 		if r.Err() != nil && !errors.Is(r.Err(), unix.ENOENT) { // it ended by itself
 			return fmt.Errorf("delete connection: %w", r.Err())
@@ -169,7 +169,7 @@ func (k *Kernel) forgetNeighbours(ctx context.Context, is func(netip.Addr) bool)
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
 	}
-	_ = k.route.Do(doomed...)
+	_ = k.change(k.route, opForgetNeighbour, doomed...)
 	for _, r := range doomed {
 		if r.Err() != nil && !errors.Is(r.Err(), unix.ENOENT) && !errors.Is(r.Err(), unix.ENODEV) { // it went with its link
 			return fmt.Errorf("delete neighbour: %w", r.Err())

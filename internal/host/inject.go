@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/host/netlink"
 	"zwrm/internal/ipam"
 )
@@ -73,7 +74,10 @@ func (k *Kernel) inject(ctx context.Context, device string, frame []byte) (err e
 	if err := s.up(); err != nil {
 		return err
 	}
-	if _, err := unix.Write(s.fd, append(make([]byte, virtioHeader), frame...)); err != nil {
+	if err := effect.Do(k.hook, opInject, func() error {
+		_, err := unix.Write(s.fd, append(make([]byte, virtioHeader), frame...))
+		return err
+	}); err != nil {
 		return fmt.Errorf("write frame: %w", err)
 	}
 	return s.taken(ctx, kind)
@@ -82,9 +86,10 @@ func (k *Kernel) inject(ctx context.Context, device string, frame []byte) (err e
 // scratch is the TAP that a frame enters by. It goes when it is closed.
 type scratch struct {
 	tun
-	conn  *netlink.Conn
-	name  string
-	index int
+	kernel *Kernel
+	conn   *netlink.Conn
+	name   string
+	index  int
 }
 
 // newScratch makes the TAP, which is down and in no group of ours.
@@ -93,11 +98,11 @@ type scratch struct {
 // frame is (net/ethernet/eth.c eth_type_trans) before the frame is handed over. A
 // target that has none, as a tunnel, receives nothing but what is for the host.
 func (k *Kernel) newScratch(target device, dest ipam.MAC) (_ *scratch, err error) {
-	t, err := newTUN(scratchName)
+	t, err := k.newTUN(opMakeScratch, scratchName)
 	if err != nil {
 		return nil, err
 	}
-	s := &scratch{tun: t, conn: k.route}
+	s := &scratch{tun: t, kernel: k, conn: k.route}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -120,29 +125,33 @@ func (k *Kernel) newScratch(target device, dest ipam.MAC) (_ *scratch, err error
 	if mac == (ipam.MAC{}) {
 		mac = dest
 	}
-	return s, s.shape(mac, k.ipv6)
+	return s, s.shape(mac)
 }
 
 // shape sets what must stand before the TAP is up: that it says nothing by itself.
-func (s *scratch) shape(mac ipam.MAC, ipv6 bool) error {
+func (s *scratch) shape(mac ipam.MAC) error {
 	request := netlink.NewLink(unix.RTM_SETLINK, 0, s.index, 0, 0)
 	request.Bytes(unix.IFLA_ADDRESS, mac[:])
-	if ipv6 {
+	if s.kernel.ipv6 {
 		setNoLinkLocal(request)
 	}
-	if err := s.conn.Do(request); err != nil {
+	if err := s.change(opShapeScratch, request); err != nil {
 		return fmt.Errorf("set up link %q: %w", s.name, linkError(err))
 	}
-	if ipv6 {
-		if err := writeSysctl("net/ipv6/conf/"+s.name+"/disable_ipv6", "1"); err != nil {
+	if s.kernel.ipv6 {
+		if err := s.kernel.writeSysctl("net/ipv6/conf/"+s.name+"/disable_ipv6", "1"); err != nil {
 			return fmt.Errorf("switch IPv6 off on link %q: %w", s.name, err)
 		}
 	}
 	return nil
 }
 
+func (s *scratch) change(op effect.Op, request *netlink.Request) error {
+	return s.kernel.change(s.conn, op, request)
+}
+
 func (s *scratch) up() error {
-	if err := s.conn.Do(netlink.NewLink(unix.RTM_SETLINK, 0, s.index, unix.IFF_UP, unix.IFF_UP)); err != nil {
+	if err := s.change(opShapeScratch, netlink.NewLink(unix.RTM_SETLINK, 0, s.index, unix.IFF_UP, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("bring link %q up: %w", s.name, linkError(err))
 	}
 	return nil

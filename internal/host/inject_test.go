@@ -319,7 +319,7 @@ func TestInjector(t *testing.T) {
 	if os.Getenv(injectorEnv) == "" {
 		return
 	}
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/host/netlink"
 )
 
@@ -32,6 +33,7 @@ type Kernel struct {
 	dump      *netlink.Conn // lists, which take long enough to be in the way of changes
 	conntrack *netlink.Conn // nil: the kernel has no connection tracking
 	ipv6      bool
+	hook      effect.Hook // of what it changes
 
 	// changes is held shared by whoever adds or removes links, and alone by a dump
 	// that they interrupted before.
@@ -45,9 +47,10 @@ type Kernel struct {
 
 // Open returns the Kernel of the calling thread's network namespace, in which
 // the whole process must live: /dev/net/tun and /proc/sys/net belong to the
-// namespace of whichever thread asks. The caller closes it.
-func Open() (_ *Kernel, err error) {
-	k := &Kernel{deleting: make(chan struct{}, maxDeleting)}
+// namespace of whichever thread asks. The hook, which may be nil, is told of what the
+// Kernel changes. The caller closes it.
+func Open(hook effect.Hook) (_ *Kernel, err error) {
+	k := &Kernel{hook: hook, deleting: make(chan struct{}, maxDeleting)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, k.Close())

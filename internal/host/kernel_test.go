@@ -32,7 +32,7 @@ func TestKernel(t *testing.T) {
 // the test ends, the namespace is as it was.
 func open(t *testing.T) (*host.Kernel, *others) {
 	t.Helper()
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

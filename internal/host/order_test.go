@@ -78,7 +78,7 @@ func TestMaker(t *testing.T) {
 	if os.Getenv(makerEnv) == "" {
 		return
 	}
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

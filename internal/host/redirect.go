@@ -73,12 +73,12 @@ func mirred() action { return action{"mirred", "CONFIG_NET_ACT_MIRRED"} }
 func (s *scratch) redirect(target int, act action, kinds []classifier) (classifier, error) {
 	qdisc := newTraffic(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.index, ingressHandle, ingressParent, 0)
 	qdisc.Text(unix.TCA_KIND, "ingress")
-	if err := s.conn.Do(qdisc); err != nil {
+	if err := s.change(opRedirect, qdisc); err != nil {
 		return classifier{}, fmt.Errorf("filter what link %q receives: the kernel needs CONFIG_NET_SCH_INGRESS: %w", s.name, err)
 	}
 	var options []string
 	for _, kind := range kinds {
-		err := s.conn.Do(newFilter(s.index, target, kind, act))
+		err := s.change(opRedirect, newFilter(s.index, target, kind, act))
 		if err == nil {
 			return kind, nil
 		}
@@ -86,7 +86,7 @@ func (s *scratch) redirect(target int, act action, kinds []classifier) (classifi
 			return classifier{}, fmt.Errorf("filter what link %q receives by %q: %w", s.name, kind.kind, err)
 		}
 		// Either the classifier is unknown, or the action.
-		if s.conn.Do(newFilter(s.index, target, kind, action{})) == nil {
+		if s.change(opRedirect, newFilter(s.index, target, kind, action{})) == nil {
 			return classifier{}, fmt.Errorf("hand over what link %q receives: the kernel needs %s: %w", s.name, act.option, err)
 		}
 		options = append(options, kind.option)

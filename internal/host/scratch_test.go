@@ -16,7 +16,7 @@ import (
 // newScratchOn returns the TAP for frames that enter by lo, until the test ends.
 func newScratchOn(t *testing.T, target device) *scratch {
 	t.Helper()
-	k, err := Open()
+	k, err := Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

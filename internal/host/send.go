@@ -7,6 +7,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 // Send sends an IPv4 packet, given with its header, as one of the host's own. The
@@ -18,13 +20,13 @@ func (k *Kernel) Send(ctx context.Context, packet []byte) error {
 		return fmt.Errorf("send packet: %d bytes are not an IPv4 packet", len(packet))
 	}
 	dest := netip.AddrFrom4([4]byte(packet[16:]))
-	if err := send(ctx, dest, packet); err != nil {
+	if err := k.send(ctx, dest, packet); err != nil {
 		return fmt.Errorf("send packet to %s: %w", dest, err)
 	}
 	return nil
 }
 
-func send(ctx context.Context, dest netip.Addr, packet []byte) (err error) {
+func (k *Kernel) send(ctx context.Context, dest netip.Addr, packet []byte) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -33,7 +35,7 @@ func send(ctx context.Context, dest netip.Addr, packet []byte) (err error) {
 		return fmt.Errorf("open raw socket: %w", err)
 	}
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	err = unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: dest.As4()})
+	err = effect.Do(k.hook, opSend, func() error { return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: dest.As4()}) })
 	if errors.Is(err, unix.EPERM) { // dropped (net/netfilter/core.c nf_hook_slow)
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 // Sysctl returns a kernel setting by its path below /proc/sys, as in
@@ -23,7 +25,7 @@ func (k *Kernel) Sysctl(name string) (string, error) {
 // SetSysctl changes a kernel setting and reads it back: some are accepted and
 // then limited, or not there for this namespace to change.
 func (k *Kernel) SetSysctl(name, value string) error {
-	if err := writeSysctl(name, value); err != nil {
+	if err := k.writeSysctl(name, value); err != nil {
 		return fmt.Errorf("set sysctl %q to %q: %w", name, value, err)
 	}
 	got, err := readSysctl(name)
@@ -34,6 +36,10 @@ func (k *Kernel) SetSysctl(name, value string) error {
 		return fmt.Errorf("set sysctl %q to %q: it stays %q", name, value, got)
 	}
 	return nil
+}
+
+func (k *Kernel) writeSysctl(name, value string) error {
+	return effect.Do(k.hook, opSysctl, func() error { return writeSysctl(name, value) })
 }
 
 func sysctlPath(name string) string { return "/proc/sys/" + name }

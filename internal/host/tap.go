@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/host/netlink"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
@@ -96,7 +97,7 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	switch {
 	case have.multiQueue:
 		// No VMM that takes it for a TAP of ours can open it, and nothing can change it.
-		if err := deleteLink(k.route, have.Index); err != nil {
+		if err := k.deleteLink(k.route, have.Index); err != nil {
 			return err
 		}
 		return k.makeTAP(tap, have.Group)
@@ -113,7 +114,7 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 
 // makeTAP makes a TAP. The error is errExists if there is a link of that name.
 func (k *Kernel) makeTAP(tap TAP, group model.Group) error {
-	tun, err := newTUN(tap.Name)
+	tun, err := k.newTUN(opMakeTAP, tap.Name)
 	if err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func (k *Kernel) makeTAP(tap TAP, group model.Group) error {
 	// be taken for a stranger's.
 	err = k.shape(tap, group)
 	if err == nil {
-		err = tun.persist()
+		err = effect.Do(k.hook, opPersistTAP, tun.persist)
 	}
 	// It goes up after the descriptor is closed: closing it then would take the
 	// carrier off, and the kernel would go through its routes for that.
@@ -135,7 +136,7 @@ func (k *Kernel) makeTAP(tap TAP, group model.Group) error {
 		err = k.raise(tap, have)
 	}
 	if err != nil {
-		return errors.Join(err, deleteNew(k.route, tap.Name))
+		return errors.Join(err, k.deleteNew(tap.Name))
 	}
 	return nil
 }
@@ -163,11 +164,11 @@ func (k *Kernel) shape(tap TAP, group model.Group) error {
 		setNoLinkLocal(request)
 		requests = append(requests, request)
 	}
-	if err := k.route.Do(requests...); err != nil {
+	if err := k.change(k.route, opShapeTAP, requests...); err != nil {
 		return fmt.Errorf("set up link: %w", linkError(err))
 	}
 	if tap.hasIPv6(k.ipv6) {
-		if err := writeSysctl("net/ipv6/conf/"+tap.Name+"/disable_ipv6", "1"); err != nil {
+		if err := k.writeSysctl("net/ipv6/conf/"+tap.Name+"/disable_ipv6", "1"); err != nil {
 			return fmt.Errorf("switch IPv6 off: %w", err)
 		}
 	}

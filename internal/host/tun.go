@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 // tunFlags are the flags of a TAP of ours: Ethernet frames without packet
@@ -22,7 +24,7 @@ var errExists = errors.New("a link of this name exists")
 
 // newTUN makes a TAP. Until persist is called, it goes when the descriptor does:
 // a process that is killed leaves nothing.
-func newTUN(name string) (tun, error) {
+func (k *Kernel) newTUN(op effect.Op, name string) (tun, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return tun{}, fmt.Errorf("open /dev/net/tun: %w", err)
@@ -30,7 +32,7 @@ func newTUN(name string) (tun, error) {
 	request, err := unix.NewIfreq(name)
 	if err == nil {
 		request.SetUint16(tunFlags | unix.IFF_TUN_EXCL)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+		err = effect.Do(k.hook, op, func() error { return unix.IoctlIfreq(fd, unix.TUNSETIFF, request) })
 	}
 	if err == nil {
 		return tun{fd}, nil

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/model"
 )
 
@@ -49,16 +50,28 @@ const (
 // a name, since a DNS label has no dot.
 const unfinished = ".new-"
 
+// The side effects of a Store.
+const (
+	opMakeRoot     effect.Op = "image.make-root-folder"
+	opMakeFolder   effect.Op = "image.make-folder"
+	opCopy         effect.Op = "image.copy-file"
+	opFacts        effect.Op = "image.write-facts"
+	opFinish       effect.Op = "image.finish"
+	opRetire       effect.Op = "image.retire"
+	opRemoveFolder effect.Op = "image.remove-folder"
+)
+
 // Store is a folder of images, each in a folder of its own:
 //
 //	DIR/NAME/kernel, initrd, rootfs, image.json
 type Store struct {
 	dir     string
-	changes sync.Mutex // one Add or Remove at a time; reading needs no lock
+	hook    effect.Hook // of files and folders that come and go
+	changes sync.Mutex  // one Add or Remove at a time; reading needs no lock
 }
 
 // New returns the Store in a folder, which need not be there yet.
-func New(dir string) *Store { return &Store{dir: dir} }
+func New(dir string, hook effect.Hook) *Store { return &Store{dir: dir, hook: hook} }
 
 // record is the content of image.json.
 type record struct {
@@ -78,21 +91,25 @@ func (s *Store) Add(ctx context.Context, source Source) (Image, error) {
 	if _, err := os.Lstat(s.path(source.Name)); err == nil {
 		return Image{}, exists(source.Name)
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := effect.Do(s.hook, opMakeRoot, func() error { return os.MkdirAll(s.dir, 0o700) }); err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
 	if err := s.sweep(source.Name); err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
-	folder, err := os.MkdirTemp(s.dir, unfinished+string(source.Name)+".")
+	var folder string
+	err := effect.Do(s.hook, opMakeFolder, func() (err error) {
+		folder, err = os.MkdirTemp(s.dir, unfinished+string(source.Name)+".")
+		return err
+	})
 	if err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
 	if err := s.fill(ctx, folder, source); err != nil {
-		return Image{}, errors.Join(fmt.Errorf("add image %q: %w", source.Name, err), os.RemoveAll(folder))
+		return Image{}, errors.Join(fmt.Errorf("add image %q: %w", source.Name, err), s.removeFolder(folder))
 	}
-	if err := os.Rename(folder, s.path(source.Name)); err != nil {
-		return Image{}, errors.Join(fmt.Errorf("add image %q: %w", source.Name, err), os.RemoveAll(folder))
+	if err := effect.Do(s.hook, opFinish, func() error { return os.Rename(folder, s.path(source.Name)) }); err != nil {
+		return Image{}, errors.Join(fmt.Errorf("add image %q: %w", source.Name, err), s.removeFolder(folder))
 	}
 	if err := syncPath(s.dir); err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
@@ -164,14 +181,14 @@ func (s *Store) Remove(name model.Name) error {
 	}
 	// Away under its name first, so that a crash leaves no image without a part.
 	going := filepath.Join(s.dir, unfinished+string(name)+".rm")
-	err := os.Rename(s.path(name), going)
+	err := effect.Do(s.hook, opRetire, func() error { return os.Rename(s.path(name), going) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing(name)
 	}
 	if err != nil {
 		return fmt.Errorf("remove image %q: %w", name, err)
 	}
-	if err := os.RemoveAll(going); err != nil {
+	if err := s.removeFolder(going); err != nil {
 		return fmt.Errorf("remove image %q: %w", name, err)
 	}
 	return nil
@@ -183,7 +200,7 @@ func (s *Store) fill(ctx context.Context, folder string, source Source) error {
 		if part.path == "" {
 			continue
 		}
-		if err := copyFile(ctx, filepath.Join(folder, part.name), part.path); err != nil {
+		if err := effect.Do(s.hook, opCopy, func() error { return copyFile(ctx, filepath.Join(folder, part.name), part.path) }); err != nil {
 			return fmt.Errorf("copy %s: %w", part.name, err)
 		}
 	}
@@ -191,7 +208,9 @@ func (s *Store) fill(ctx context.Context, folder string, source Source) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(folder, facts), append(text, '\n'), 0o600); err != nil {
+	if err := effect.Do(s.hook, opFacts, func() error {
+		return os.WriteFile(filepath.Join(folder, facts), append(text, '\n'), 0o600)
+	}); err != nil {
 		return err
 	}
 	return errors.Join(syncPath(filepath.Join(folder, facts)), syncPath(folder))
@@ -204,11 +223,15 @@ func (s *Store) sweep(name model.Name) error {
 		return err
 	}
 	for _, path := range old {
-		if err := os.RemoveAll(path); err != nil {
+		if err := s.removeFolder(path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *Store) removeFolder(path string) error {
+	return effect.Do(s.hook, opRemoveFolder, func() error { return os.RemoveAll(path) })
 }
 
 func (s *Store) path(name model.Name) string { return filepath.Join(s.dir, string(name)) }

@@ -28,7 +28,7 @@ func files(t *testing.T) string {
 
 func TestAddGetListRemove(t *testing.T) {
 	dir, src := t.TempDir(), files(t)
-	store := image.New(filepath.Join(dir, "images"))
+	store := image.New(filepath.Join(dir, "images"), nil)
 	if list, err := store.List(); err != nil || len(list) != 0 {
 		t.Fatalf("list of nothing: %v, %v", list, err)
 	}
@@ -90,7 +90,7 @@ func TestAddRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			test.source.Name = "small"
-			_, err := image.New(dir).Add(t.Context(), test.source)
+			_, err := image.New(dir, nil).Add(t.Context(), test.source)
 			if code(err) != model.Invalid || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want an invalid one with %q", err, test.want)
 			}
@@ -103,7 +103,7 @@ func TestAddRefuses(t *testing.T) {
 
 func TestBrokenOffAddLeavesNothing(t *testing.T) {
 	dir, src := t.TempDir(), files(t)
-	store := image.New(dir)
+	store := image.New(dir, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := store.Add(ctx, image.Source{Name: "small", Kernel: src + "/kernel"}); !errors.Is(err, context.Canceled) {

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+
+	"zwrm/internal/effect"
 )
 
 // maxBatch is how many writes share a transaction at most. It bounds how long
@@ -22,7 +24,11 @@ type request struct {
 //
 // A write whose ctx ends while it waits does not begin. One that has begun is
 // finished whatever becomes of ctx, so that the caller always knows how it went.
-func (s *Store) write(ctx context.Context, run func(txn) error) error {
+func (s *Store) write(ctx context.Context, op effect.Op, run func(txn) error) error {
+	return effect.Do(s.hook, op, func() error { return s.await(ctx, run) })
+}
+
+func (s *Store) await(ctx context.Context, run func(txn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

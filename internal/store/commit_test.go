@@ -22,7 +22,7 @@ func bubble(t *testing.T, run func(t *testing.T, s *Store)) {
 	t.Helper()
 	path := testPath(t)
 	synctest.Test(t, func(t *testing.T) {
-		s, err := Open(context.Background(), path)
+		s, err := Open(context.Background(), path, nil)
 		must(t, err)
 		defer s.Close()
 		run(t, s)
@@ -34,7 +34,7 @@ func bubble(t *testing.T, run func(t *testing.T, s *Store)) {
 func occupy(ctx context.Context, s *Store) (free func(), outcome chan error) {
 	gate, outcome := make(chan struct{}), make(chan error, 1)
 	go func() {
-		outcome <- s.write(ctx, func(txn) error { <-gate; return nil })
+		outcome <- s.write(ctx, "test", func(txn) error { <-gate; return nil })
 	}()
 	synctest.Wait()
 	return func() { close(gate) }, outcome
@@ -108,7 +108,7 @@ func TestWriteThatBeganIsFinished(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gate, outcome := make(chan struct{}), make(chan error, 1)
 		go func() {
-			outcome <- s.write(ctx, func(tx txn) error {
+			outcome <- s.write(ctx, "test", func(tx txn) error {
 				<-gate
 				return setMeta(tx, Subnet, "10.0.0.0/8")
 			})
@@ -149,7 +149,7 @@ func TestLostTransaction(t *testing.T) {
 		synctest.Wait()
 		cause := errors.New("disk is gone")
 		go func() {
-			lost <- s.write(t.Context(), func(tx txn) error {
+			lost <- s.write(t.Context(), "test", func(tx txn) error {
 				if _, err := tx.exec("ROLLBACK"); err != nil {
 					return err
 				}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"zwrm/internal/effect"
 )
 
 // lock is the lock file of a database, locked. The kernel gives the lock up when
@@ -16,18 +18,22 @@ import (
 type lock struct{ file *os.File }
 
 // acquire locks the database, or returns a *LockedError that names the holder.
-func acquire(path string) (*lock, error) {
-	file, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+func acquire(path string, hook effect.Hook) (*lock, error) {
+	var file *os.File
+	err := effect.Do(hook, opLock, func() (err error) {
+		file, err = os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("lock database %q: %w", path, err)
 	}
-	if err := flock(file, path); err != nil {
+	if err := flock(file, path, hook); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return &lock{file}, nil
 }
 
-func flock(file *os.File, path string) error {
+func flock(file *os.File, path string, hook effect.Hook) error {
 	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return &LockedError{Path: path, PID: holder(file)}
@@ -35,15 +41,19 @@ func flock(file *os.File, path string) error {
 	if err != nil {
 		return fmt.Errorf("lock database %q: flock %q: %w", path, file.Name(), err)
 	}
-	// Written over the old pid, then cut: a disk that is full still has room for it.
-	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if _, err := file.WriteAt([]byte(pid), 0); err != nil {
-		return fmt.Errorf("lock database %q: %w", path, err)
-	}
-	if err := file.Truncate(int64(len(pid))); err != nil {
+	if err := effect.Do(hook, opWritePID, func() error { return writePID(file) }); err != nil {
 		return fmt.Errorf("lock database %q: %w", path, err)
 	}
 	return nil
+}
+
+// writePID writes over the old pid, then cuts: a disk that is full still has room for it.
+func writePID(file *os.File) error {
+	pid := strconv.Itoa(os.Getpid()) + "\n"
+	if _, err := file.WriteAt([]byte(pid), 0); err != nil {
+		return err
+	}
+	return file.Truncate(int64(len(pid)))
 }
 
 // holder returns the pid in the lock file, 0 when there is none to be read: its

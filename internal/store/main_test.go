@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 
 // hold keeps the database open until it is killed or its input ends.
 func hold(path string) error {
-	if _, err := Open(context.Background(), path); err != nil {
+	if _, err := Open(context.Background(), path, nil); err != nil {
 		return err
 	}
 	fmt.Println("open")
@@ -55,7 +55,7 @@ func hold(path string) error {
 
 // storm creates VMs from four goroutines and says which, until it is killed.
 func storm(path string) error {
-	s, err := Open(context.Background(), path)
+	s, err := Open(context.Background(), path, nil)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func openAsNobody(path string) error {
 			return err
 		}
 	}
-	_, err := Open(context.Background(), path)
+	_, err := Open(context.Background(), path, nil)
 	fmt.Println(err)
 	return nil
 }
@@ -142,7 +142,7 @@ func testPath(t *testing.T) string {
 // test did.
 func mustOpen(t *testing.T, path string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), path)
+	s, err := Open(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"zwrm/internal/effect"
 )
 
 // upgrade brings a database from one version to the last in one transaction. A
@@ -16,15 +18,19 @@ import (
 // The connection is one of its own, with foreign keys off: a step that makes a
 // table anew has to drop the old one, rows that point to it and all
 // (https://sqlite.org/lang_altertable.html section 7). They are checked at the end.
-func upgrade(ctx context.Context, path string, from int, steps []string) (err error) {
+func upgrade(ctx context.Context, path string, from int, steps []string, hook effect.Hook) (err error) {
 	db, err := connect(path, "rw", 1, "_journal_mode=WAL", "_synchronous=FULL", "_foreign_keys=OFF")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
+	// The first connection sets it.
+	if err := effect.Do(hook, opJournal, func() error { return db.PingContext(ctx) }); err != nil {
+		return advise(err)
+	}
 	if from > 0 {
-		if err := backUp(ctx, db, fmt.Sprintf("%s.v%d.bak", path, from)); err != nil {
+		if err := backUp(ctx, db, fmt.Sprintf("%s.v%d.bak", path, from), hook); err != nil {
 			return err
 		}
 	}
@@ -35,7 +41,7 @@ func upgrade(ctx context.Context, path string, from int, steps []string) (err er
 	if err := migrate(ctx, tx, from, steps); err != nil {
 		return errors.Join(fmt.Errorf("migrate from version %d to %d: %w", from, len(steps), err), tx.Rollback())
 	}
-	return tx.Commit()
+	return effect.Do(hook, opMigrate, tx.Commit)
 }
 
 func migrate(ctx context.Context, tx *sql.Tx, from int, steps []string) error {
@@ -62,12 +68,12 @@ func migrate(ctx context.Context, tx *sql.Tx, from int, steps []string) error {
 
 // backUp writes a copy of the database. The copy gets its name once it is whole
 // and on the disk; an older copy of that name is replaced.
-func backUp(ctx context.Context, db *sql.DB, path string) error {
+func backUp(ctx context.Context, db *sql.DB, path string, hook effect.Hook) error {
 	part := path + ".tmp"
-	if err := copyInto(ctx, db, part); err != nil {
+	if err := effect.Do(hook, opBackUp, func() error { return copyInto(ctx, db, part) }); err != nil {
 		return fmt.Errorf("back up to %q: %w", path, errors.Join(err, os.Remove(part)))
 	}
-	if err := os.Rename(part, path); err != nil {
+	if err := effect.Do(hook, opRenameBackUp, func() error { return os.Rename(part, path) }); err != nil {
 		return fmt.Errorf("back up to %q: %w", path, err)
 	}
 	dir, err := os.Open(filepath.Dir(path))

@@ -45,7 +45,7 @@ func TestMigrateKeepsRowsAndBacksUp(t *testing.T) {
 	backup := path + ".v1.bak"
 	must(t, os.WriteFile(backup+".tmp", []byte("left by a crash"), 0o600))
 
-	s, err := openWith(t.Context(), path, append(migrations(), addNote))
+	s, err := openWith(t.Context(), path, append(migrations(), addNote), nil)
 	must(t, err)
 	defer s.Close()
 	if after := mustState(t, s); !reflect.DeepEqual(before, after) {
@@ -70,7 +70,7 @@ func TestMigrateKeepsRowsAndBacksUp(t *testing.T) {
 
 func TestMigrateOfNewDatabaseMakesNoBackup(t *testing.T) {
 	path := testPath(t)
-	s, err := openWith(t.Context(), path, append(migrations(), addNote))
+	s, err := openWith(t.Context(), path, append(migrations(), addNote), nil)
 	must(t, err)
 	mustClose(t, s)
 	found, err := filepath.Glob(path + "*.bak*")
@@ -93,7 +93,7 @@ func TestMigrateAllOrNothing(t *testing.T) {
 			before := mustState(t, s)
 			mustClose(t, s)
 
-			_, err := openWith(t.Context(), path, append(migrations(), test.step))
+			_, err := openWith(t.Context(), path, append(migrations(), test.step), nil)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
 				t.Fatalf("openWith = %v, want %q and the path", err, test.want)
 			}
@@ -109,7 +109,7 @@ func TestMigrateStopsWithoutBackup(t *testing.T) {
 	path := testPath(t)
 	mustClose(t, mustOpen(t, path))
 	must(t, os.MkdirAll(filepath.Join(path+".v1.bak", "in the way"), 0o700))
-	if _, err := openWith(t.Context(), path, append(migrations(), addNote)); err == nil || !strings.Contains(err.Error(), "back up to") {
+	if _, err := openWith(t.Context(), path, append(migrations(), addNote), nil); err == nil || !strings.Contains(err.Error(), "back up to") {
 		t.Fatalf("openWith = %v", err)
 	}
 	mustOpen(t, path) // still of version 1

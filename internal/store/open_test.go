@@ -77,7 +77,7 @@ func TestOpenTwice(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link.db")
 	must(t, os.Symlink(path, link))
 	for _, name := range []string{path, link} {
-		_, err := Open(t.Context(), name)
+		_, err := Open(t.Context(), name, nil)
 		var locked *LockedError
 		if !errors.As(err, &locked) {
 			t.Fatalf("Open(%q) = %v, not a *LockedError", name, err)
@@ -97,7 +97,7 @@ func TestLockGoesWithItsProcess(t *testing.T) {
 	if !out.Scan() {
 		t.Fatal("the other process did not open the database")
 	}
-	_, err := Open(t.Context(), path)
+	_, err := Open(t.Context(), path, nil)
 	want := &LockedError{Path: path, PID: cmd.Process.Pid}
 	if err == nil || err.Error() != want.Error() {
 		t.Fatalf("Open = %v, not %v", err, want)
@@ -113,7 +113,7 @@ func TestLockedErrorWithoutPID(t *testing.T) {
 	path := testPath(t)
 	s := mustOpen(t, path)
 	must(t, s.lock.file.Truncate(0))
-	_, err := Open(t.Context(), path)
+	_, err := Open(t.Context(), path, nil)
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.PID != 0 || strings.Contains(err.Error(), "pid") {
 		t.Errorf("Open = %v, not a *LockedError without pid", err)
@@ -171,14 +171,14 @@ func TestOpenRefuses(t *testing.T) {
 			must(t, os.Mkdir(filepath.Dir(path), 0o700))
 			test.prepare(t, path)
 			before, _ := os.ReadFile(path)
-			_, err := Open(t.Context(), path)
+			_, err := Open(t.Context(), path, nil)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), strconv.Quote(path)) {
 				t.Fatalf("Open = %v, want %q and the path", err, test.want)
 			}
 			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
 				t.Error("the file was changed")
 			}
-			if _, again := Open(t.Context(), path); again == nil || again.Error() != err.Error() {
+			if _, again := Open(t.Context(), path, nil); again == nil || again.Error() != err.Error() {
 				t.Errorf("second Open = %v, first = %v", again, err)
 			}
 		})
@@ -189,7 +189,7 @@ func TestOpenRefuses(t *testing.T) {
 // committed is in the write-ahead log, which must not be moved either.
 func TestOpenRefusesLeavesLog(t *testing.T) {
 	path := testPath(t)
-	s, err := openWith(t.Context(), path, append(migrations(), `CREATE TABLE later (a ANY) STRICT`))
+	s, err := openWith(t.Context(), path, append(migrations(), `CREATE TABLE later (a ANY) STRICT`), nil)
 	must(t, err)
 	mustCreate(t, s, testApp("web"))
 	copied := filepath.Join(t.TempDir(), "state.db")
@@ -201,7 +201,7 @@ func TestOpenRefusesLeavesLog(t *testing.T) {
 	mustClose(t, s)
 
 	before, _ := os.ReadFile(copied + "-wal")
-	if _, err := Open(t.Context(), copied); err == nil || !strings.Contains(err.Error(), "is of version 2") {
+	if _, err := Open(t.Context(), copied, nil); err == nil || !strings.Contains(err.Error(), "is of version 2") {
 		t.Fatalf("Open = %v", err)
 	}
 	if after, _ := os.ReadFile(copied + "-wal"); len(before) == 0 || !bytes.Equal(before, after) {
@@ -259,7 +259,7 @@ func TestOpenWaitsForNobodyAfterCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	path := testPath(t)
-	if _, err := Open(ctx, path); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ctx, path, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Open = %v, not context.Canceled", err)
 	}
 	mustOpen(t, path) // the lock was given up

@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"modernc.org/sqlite"
+
+	"zwrm/internal/effect"
 )
 
 // maxReaders is how many reads run at once. Each has a connection with a page
@@ -22,6 +24,7 @@ const maxReaders = 4
 // Store is an open database. It is safe for concurrent use.
 type Store struct {
 	path    string
+	hook    effect.Hook // of what is written
 	lock    *lock
 	writer  *sql.DB // one connection, used by serve only
 	readers *sql.DB
@@ -38,21 +41,22 @@ type Store struct {
 //
 // The error is a *LockedError when another zwrmd uses the database. It is also
 // an error when the file is not a database, belongs to another program, is
-// damaged, or is of a newer zwrmd; then its content is left as it is.
-func Open(ctx context.Context, path string) (*Store, error) {
-	return openWith(ctx, path, migrations())
+// damaged, or is of a newer zwrmd; then its content is left as it is. The hook, which
+// may be nil, is told of what is written.
+func Open(ctx context.Context, path string, hook effect.Hook) (*Store, error) {
+	return openWith(ctx, path, migrations(), hook)
 }
 
-func openWith(ctx context.Context, path string, steps []string) (*Store, error) {
-	path, err := locate(path)
+func openWith(ctx context.Context, path string, steps []string, hook effect.Hook) (*Store, error) {
+	path, err := locate(path, hook)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := acquire(path)
+	lock, err := acquire(path, hook)
 	if err != nil {
 		return nil, err
 	}
-	s, err := openLocked(ctx, path, steps)
+	s, err := openLocked(ctx, path, steps, hook)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %q: %w", path, err), lock.release())
 	}
@@ -62,8 +66,8 @@ func openWith(ctx context.Context, path string, steps []string) (*Store, error) 
 	return s, nil
 }
 
-func openLocked(ctx context.Context, path string, steps []string) (*Store, error) {
-	if err := ensureFile(path); err != nil {
+func openLocked(ctx context.Context, path string, steps []string, hook effect.Hook) (*Store, error) {
+	if err := ensureFile(path, hook); err != nil {
 		return nil, err
 	}
 	version, err := probe(ctx, path, len(steps))
@@ -71,11 +75,11 @@ func openLocked(ctx context.Context, path string, steps []string) (*Store, error
 		return nil, err
 	}
 	if version < len(steps) {
-		if err := upgrade(ctx, path, version, steps); err != nil {
+		if err := upgrade(ctx, path, version, steps, hook); err != nil {
 			return nil, err
 		}
 	}
-	s := &Store{path: path, requests: make(chan *request), closing: make(chan struct{}), served: make(chan struct{})}
+	s := &Store{path: path, hook: hook, requests: make(chan *request), closing: make(chan struct{}), served: make(chan struct{})}
 	if s.writer, err = connect(path, "rw", 1, "_journal_mode=WAL", "_synchronous=FULL", "_foreign_keys=ON"); err != nil {
 		return nil, err
 	}
@@ -99,7 +103,7 @@ func (s *Store) shut() error {
 	// writer, since a reader may not write. The explicit checkpoint is there
 	// for its error, which closing swallows.
 	err := s.readers.Close()
-	if _, failed := s.writer.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)"); failed != nil {
+	if failed := effect.Do(s.hook, opCheckpoint, s.checkpoint); failed != nil {
 		err = errors.Join(err, fmt.Errorf("checkpoint: %w", failed))
 	}
 	err = errors.Join(err, s.writer.Close(), s.lock.release())
@@ -109,14 +113,19 @@ func (s *Store) shut() error {
 	return nil
 }
 
+func (s *Store) checkpoint() error {
+	_, err := s.writer.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}
+
 // locate makes the database's folder and returns the path without symbolic
 // links, so that two names of one database have one lock file.
-func locate(path string) (string, error) {
+func locate(path string, hook effect.Hook) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", fmt.Errorf("open database %q: %w", path, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(abs), 0o700); err != nil {
+	if err := effect.Do(hook, opMakeFolder, func() error { return os.MkdirAll(filepath.Dir(abs), 0o700) }); err != nil {
 		return "", fmt.Errorf("create folder of database %q: %w", path, err)
 	}
 	real, err := filepath.EvalSymlinks(abs)
@@ -136,7 +145,7 @@ func locate(path string) (string, error) {
 // ensureFile makes an empty database, which SQLite itself would make readable
 // for everybody. Opening the file by hand is harmless here only: we hold the
 // lock, so no connection to it exists in this process.
-func ensureFile(path string) error {
+func ensureFile(path string, hook effect.Hook) error {
 	info, err := os.Lstat(path)
 	if err == nil {
 		if !info.Mode().IsRegular() {
@@ -147,11 +156,13 @@ func ensureFile(path string) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return file.Close()
+	return effect.Do(hook, opMakeFile, func() error {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		return file.Close()
+	})
 }
 
 // connect returns a pool of connections to a database that exists. Options are

@@ -22,7 +22,7 @@ import (
 // when the app of app.ID is gone; then nothing was added.
 func (s *Store) Create(ctx context.Context, app model.App, vms []model.VM) (model.App, []model.VM, error) {
 	created := make([]model.VM, len(vms))
-	err := s.write(ctx, func(tx txn) (err error) {
+	err := s.write(ctx, opCreate, func(tx txn) (err error) {
 		if app.ID != 0 {
 			err = updateApp(tx, app)
 		} else {
@@ -43,7 +43,7 @@ func (s *Store) Create(ctx context.Context, app model.App, vms []model.VM) (mode
 // UpdateVM sets the state, spec, process and reason of VMs: of all, or of none
 // and ErrNotFound when one is gone.
 func (s *Store) UpdateVM(ctx context.Context, vms ...model.VM) error {
-	return s.write(ctx, func(tx txn) error {
+	return s.write(ctx, opUpdateVM, func(tx txn) error {
 		update, err := tx.prepare(`UPDATE vm SET state = ?, image = ?, memory_mib = ?, cpus = ?,
 			pid = ?, start_time = ?, boot_id = ?, reason = ? WHERE id = ?`)
 		if err != nil {
@@ -63,7 +63,7 @@ func (s *Store) UpdateVM(ctx context.Context, vms ...model.VM) error {
 // Retire begins to scale an app down: it sets the app's spec, and the state of
 // the VMs that have to go to Stopping.
 func (s *Store) Retire(ctx context.Context, app model.App, ids []model.VMID) error {
-	return s.write(ctx, func(tx txn) error {
+	return s.write(ctx, opRetire, func(tx txn) error {
 		if err := updateApp(tx, app); err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (s *Store) Retire(ctx context.Context, app model.App, ids []model.VMID) err
 // What is gone already is no error, so that a removal may be repeated. It is one
 // to put a slot to rest that a VM has, or to delete an app that has VMs left.
 func (s *Store) Remove(ctx context.Context, vms []model.VMID, rests []ipam.Rest, app model.AppID) error {
-	return s.write(ctx, func(tx txn) error {
+	return s.write(ctx, opRemove, func(tx txn) error {
 		if err := deleteVMs(tx, vms); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (s *Store) Remove(ctx context.Context, vms []model.VMID, rests []ipam.Rest,
 
 // PruneReleased forgets the freed slots whose rest is over.
 func (s *Store) PruneReleased(ctx context.Context, now time.Time) error {
-	return s.write(ctx, func(tx txn) error {
+	return s.write(ctx, opPrune, func(tx txn) error {
 		if _, err := tx.exec(`DELETE FROM released WHERE until <= ?`, nanos(now)); err != nil {
 			return fmt.Errorf("prune released slots: %w", err)
 		}
@@ -108,7 +108,7 @@ func (s *Store) PruneReleased(ctx context.Context, now time.Time) error {
 
 // SetMeta sets a fact.
 func (s *Store) SetMeta(ctx context.Context, key Key, value string) error {
-	return s.write(ctx, func(tx txn) error { return setMeta(tx, key, value) })
+	return s.write(ctx, opSetMeta, func(tx txn) error { return setMeta(tx, key, value) })
 }
 
 func setMeta(tx txn, key Key, value string) error {

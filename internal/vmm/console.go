@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"zwrm/internal/effect"
 )
 
 // rotatedLog holds what Trim took out of the console log.
@@ -27,12 +29,14 @@ func NewConsole(dir string) Console { return Console{dir} }
 
 // Create makes an empty log when there is none. A driver does so before it
 // starts a VMM, so that the VMM opens a file that is known to be one.
-func (c Console) Create() error {
-	log, err := openRegular(c.path(ConsoleLog), os.O_WRONLY|os.O_CREATE)
-	if err != nil {
-		return fmt.Errorf("create console log: %w", err)
-	}
-	return log.Close()
+func (c Console) Create(hook effect.Hook) error {
+	return effect.Do(hook, opConsole, func() error {
+		log, err := openRegular(c.path(ConsoleLog), os.O_WRONLY|os.O_CREATE)
+		if err != nil {
+			return fmt.Errorf("create console log: %w", err)
+		}
+		return log.Close()
+	})
 }
 
 // Trim cuts a log that has more than limit bytes: its last part is kept as the
@@ -41,7 +45,7 @@ func (c Console) Create() error {
 //
 // What the guest writes between the end of the copy and the cut is lost. A crash
 // between the two leaves the last part in both files, until the next Trim.
-func (c Console) Trim(limit int64) error {
+func (c Console) Trim(limit int64, hook effect.Hook) error {
 	log, err := openRegular(c.path(ConsoleLog), os.O_RDWR)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -52,8 +56,8 @@ func (c Console) Trim(limit int64) error {
 	defer log.Close()
 	info, err := log.Stat()
 	if err == nil && info.Size() > limit {
-		if err = c.rotate(log, info.Size()-limit, 2*limit); err == nil {
-			err = log.Truncate(0)
+		if err = c.rotate(log, info.Size()-limit, 2*limit, hook); err == nil {
+			err = effect.Do(hook, opCutLog, func() error { return log.Truncate(0) })
 		}
 	}
 	if err != nil {
@@ -63,23 +67,31 @@ func (c Console) Trim(limit int64) error {
 }
 
 // rotate copies at most size bytes from the offset of log to the rotated log.
-func (c Console) rotate(log *os.File, offset, size int64) error {
+func (c Console) rotate(log *os.File, offset, size int64, hook effect.Hook) error {
 	if _, err := log.Seek(offset, io.SeekStart); err != nil {
 		return err
 	}
 	next := c.path(rotatedLog + ".new")
-	kept, err := openRegular(next, os.O_WRONLY|os.O_CREATE)
+	if err := effect.Do(hook, opCopyLog, func() error { return copyTo(next, io.LimitReader(log, size)) }); err != nil {
+		return err
+	}
+	return effect.Do(hook, opKeepLog, func() error { return os.Rename(next, c.path(rotatedLog)) })
+}
+
+// copyTo writes a file anew, or leaves none.
+func copyTo(path string, from io.Reader) error {
+	kept, err := openRegular(path, os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return err
 	}
 	err = kept.Truncate(0) // what a crash here left
 	if err == nil {
-		_, err = io.Copy(kept, io.LimitReader(log, size))
+		_, err = io.Copy(kept, from)
 	}
 	if err = errors.Join(err, kept.Close()); err != nil {
-		return errors.Join(err, os.Remove(next))
+		return errors.Join(err, os.Remove(path))
 	}
-	return os.Rename(next, c.path(rotatedLog))
+	return nil
 }
 
 // Tail returns the last n lines, without control characters: they are shown to

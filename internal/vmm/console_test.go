@@ -71,7 +71,7 @@ func TestTrim(t *testing.T) {
 			console, guest := NewConsole(dir), openGuest(t, dir)
 			for _, text := range test.before {
 				guest.says(text)
-				if err := console.Trim(10); err != nil {
+				if err := console.Trim(10, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -102,13 +102,13 @@ func TestTrimWhileTheGuestWrites(t *testing.T) {
 		}
 	})
 	for range 100 {
-		if err := console.Trim(limit); err != nil {
+		if err := console.Trim(limit, nil); err != nil {
 			t.Error(err)
 		}
 	}
 	close(stop)
 	writer.Wait()
-	if err := console.Trim(limit); err != nil {
+	if err := console.Trim(limit, nil); err != nil {
 		t.Fatal(err)
 	}
 	rotated, current := contents(t, dir)
@@ -128,7 +128,7 @@ func TestTrimBehindACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	guest.says("1234567890abc")
-	if err := console.Trim(10); err != nil {
+	if err := console.Trim(10, nil); err != nil {
 		t.Fatal(err)
 	}
 	if rotated, _ := contents(t, dir); rotated != "4567890abc" {
@@ -160,8 +160,8 @@ func TestConsoleDoesNotLeaveItsFolder(t *testing.T) {
 			var copied bytes.Buffer
 			_, tailErr := console.Tail(1)
 			for what, err := range map[string]error{
-				"Create": console.Create(),
-				"Trim":   console.Trim(1),
+				"Create": console.Create(nil),
+				"Trim":   console.Trim(1, nil),
 				"Copy":   console.Copy(t.Context(), &copied, false),
 				"Tail":   tailErr,
 			} {
@@ -225,7 +225,7 @@ func TestCopy(t *testing.T) {
 	console, guest := NewConsole(dir), openGuest(t, dir)
 	long := strings.Repeat("0123456789", 20_000) // more than one chunk
 	guest.says(long)
-	if err := console.Trim(int64(len(long)) - 1); err != nil {
+	if err := console.Trim(int64(len(long))-1, nil); err != nil {
 		t.Fatal(err)
 	}
 	guest.says("and more")
@@ -297,7 +297,7 @@ func TestFollow(t *testing.T) {
 		expect("first lines", "booting\n")
 		first.says("1234567890")
 		expect("more", "1234567890")
-		if err := console.Trim(10); err != nil {
+		if err := console.Trim(10, nil); err != nil {
 			t.Fatal(err)
 		}
 		expect("cut", "")

@@ -28,5 +28,5 @@ type Spec struct {
 	TAP       string
 	GuestMAC  ipam.MAC
 	MTU       int    // bytes, told to the guest's network driver; 0: the guest takes its own default
-	Dir       string // the VM's own folder: console log, VMM's messages, control socket
+	Dir       string // the VM's own folder, made if need be: console log, VMM's messages, control socket
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 // The files that every VMM has in its folder.
@@ -25,34 +27,49 @@ const (
 //
 // A crash right behind Launch leaves a VMM that no row knows. It holds its TAP,
 // so a second one cannot come up beside it; the driver finds it by its folder.
-func Launch(program, dir string, args ...string) (*Process, error) {
-	messages, err := openRegular(filepath.Join(dir, MessagesLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE)
+//
+// The hook, which may be nil, is told of the start and of signals.
+func Launch(hook effect.Hook, program, dir string, args ...string) (*Process, error) {
+	var messages *os.File
+	err := effect.Do(hook, opMessages, func() (err error) {
+		messages, err = openMessages(dir)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open the VMM's messages: %w", err)
+		return nil, err
 	}
 	defer messages.Close()
-	if err := messages.Truncate(0); err != nil {
-		return nil, fmt.Errorf("empty the VMM's messages: %w", err)
-	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "TMPDIR=" + dir}
 	cmd.Stdout, cmd.Stderr = messages, messages
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	closeOnExec()
-	if err := cmd.Start(); err != nil {
+	if err := effect.Do(hook, opLaunch, cmd.Start); err != nil {
 		return nil, fmt.Errorf("start VMM: %w", err)
 	}
-	process, err := hold(cmd)
+	process, err := hold(cmd, hook)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("hold VMM: %w", err), cmd.Process.Kill(), cmd.Wait())
 	}
 	return process, nil
 }
 
+// openMessages opens the file for what the VMM says, and empties it.
+func openMessages(dir string) (*os.File, error) {
+	messages, err := openRegular(filepath.Join(dir, MessagesLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE)
+	if err != nil {
+		return nil, fmt.Errorf("open the VMM's messages: %w", err)
+	}
+	if err := messages.Truncate(0); err != nil {
+		return nil, errors.Join(fmt.Errorf("empty the VMM's messages: %w", err), messages.Close())
+	}
+	return messages, nil
+}
+
 // hold returns the Process of a child. As long as nobody waits for the child its
 // pid is not recycled, so identity and pidfd are surely of the same process.
-func hold(cmd *exec.Cmd) (*Process, error) {
+func hold(cmd *exec.Cmd, hook effect.Hook) (*Process, error) {
 	id, err := Identify(cmd.Process.Pid)
 	if err != nil {
 		return nil, err
@@ -61,7 +78,7 @@ func hold(cmd *exec.Cmd) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return watch(id, pidfd, func() string {
+	return watch(id, pidfd, hook, func() string {
 		_ = cmd.Wait() // an exit status other than 0 is an error here; the state tells it too
 		return cmd.ProcessState.String()
 	}), nil

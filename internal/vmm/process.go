@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/model"
 )
 
@@ -24,6 +25,7 @@ type Process struct {
 	pidfd *os.File
 	done  chan struct{}
 	exit  string // written before done is closed
+	hook  effect.Hook
 }
 
 // Adopt finds a process again that an earlier zwrmd started. The error is
@@ -31,8 +33,9 @@ type Process struct {
 // since.
 //
 // The pidfd is opened before the start time is compared: whatever process has
-// the pid by then keeps it as long as we look, so a recycled pid is found out.
-func Adopt(id model.Process) (*Process, error) {
+// the pid by then keeps it as long as we look, so a recycled pid is found out. The hook,
+// which may be nil, is told of signals.
+func Adopt(id model.Process, hook effect.Hook) (*Process, error) {
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
@@ -56,13 +59,13 @@ func Adopt(id model.Process) (*Process, error) {
 		return nil, fmt.Errorf("adopt process %d: %w", id.PID, err)
 	}
 	// Its exit status goes to whoever is its parent now, so there is nothing to reap.
-	return watch(id, pidfd, func() string { return "" }), nil
+	return watch(id, pidfd, hook, func() string { return "" }), nil
 }
 
 // watch returns the Process of an open pidfd. It calls reap once the process has
 // ended, for the description of how.
-func watch(id model.Process, pidfd *os.File, reap func() string) *Process {
-	p := &Process{id: id, pidfd: pidfd, done: make(chan struct{})}
+func watch(id model.Process, pidfd *os.File, hook effect.Hook, reap func() string) *Process {
+	p := &Process{id: id, pidfd: pidfd, hook: hook, done: make(chan struct{})}
 	go func() {
 		awaitEnd(pidfd)
 		p.exit = reap()
@@ -125,7 +128,9 @@ func (p *Process) Kill(ctx context.Context) error {
 
 // signal sends a signal to the process. That it has ended is not an error.
 func (p *Process) signal(sig unix.Signal) error {
-	err := control(p.pidfd, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	err := effect.Do(p.hook, opSignal, func() error {
+		return control(p.pidfd, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	})
 	if err == nil || errors.Is(err, unix.ESRCH) {
 		return nil
 	}

@@ -29,7 +29,7 @@ func launch(t *testing.T, dir, program string, args ...string) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Launch(path, dir, args...)
+	p, err := Launch(nil, path, dir, args...)
 	if err != nil {
 		t.Fatalf("Launch(%q): %v", program, err)
 	}
@@ -181,7 +181,7 @@ func TestStopGivesUpWithItsContext(t *testing.T) {
 
 func TestAdoptFindsTheProcessAgain(t *testing.T) {
 	started := launch(t, t.TempDir(), "sleep", "1000")
-	adopted, err := Adopt(started.Identity())
+	adopted, err := Adopt(started.Identity(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestAdoptOfOrphan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Adopt(id)
+	p, err := Adopt(id, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestAdoptOfOrphan(t *testing.T) {
 	if got := p.Exit(); got != "" {
 		t.Errorf("exit is %q, but only its parent knows", got)
 	}
-	if _, err := Adopt(id); !errors.Is(err, ErrGone) {
+	if _, err := Adopt(id, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("Adopt of what has ended: %v, want ErrGone", err)
 	}
 }
@@ -242,7 +242,7 @@ func TestAdoptOfAnotherProcess(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if p, err := Adopt(test.id); !errors.Is(err, ErrGone) {
+			if p, err := Adopt(test.id, nil); !errors.Is(err, ErrGone) {
 				t.Errorf("Adopt = %v, %v, want ErrGone", p, err)
 			}
 		})
@@ -262,7 +262,7 @@ func TestAdoptOfZombie(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a zombie has an identity: %v", err)
 	}
-	if _, err := Adopt(id); !errors.Is(err, ErrGone) {
+	if _, err := Adopt(id, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("Adopt: %v, want ErrGone", err)
 	}
 }
@@ -281,7 +281,7 @@ func TestAdoptOfThread(t *testing.T) {
 		if err != nil || tid == os.Getpid() {
 			continue
 		}
-		if _, err := Adopt(model.Process{PID: tid, StartTime: 1, BootID: boot}); !errors.Is(err, ErrGone) {
+		if _, err := Adopt(model.Process{PID: tid, StartTime: 1, BootID: boot}, nil); !errors.Is(err, ErrGone) {
 			t.Errorf("Adopt of thread %d: %v, want ErrGone", tid, err)
 		}
 	}
@@ -373,7 +373,7 @@ func TestLaunchRefuses(t *testing.T) {
 			if !filepath.IsAbs(program) {
 				program = mustFind(t, program)
 			}
-			if _, err := Launch(program, dir); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := Launch(nil, program, dir); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Launch: %v, want an error with %q", err, test.want)
 			}
 			if kept, err := os.ReadFile(outside); err != nil || string(kept) != "keep" {

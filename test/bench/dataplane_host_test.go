@@ -93,7 +93,7 @@ func newRouter(t testing.TB, with rules, apps, pairs int) *router {
 	layout, err := ipam.NewLayout(subnet())
 	must(t, err)
 	r.ns.Do(t, func() {
-		kernel, err := host.Open()
+		kernel, err := host.Open(nil)
 		must(t, err)
 		conn, err := netlink.Dial(unix.NETLINK_ROUTE)
 		must(t, err)
@@ -243,11 +243,11 @@ type dataplane interface {
 func openDataplane(t testing.TB, which rules) dataplane {
 	t.Helper()
 	if which == onIptables {
-		d, err := iptables.Open(t.Context())
+		d, err := iptables.Open(t.Context(), nil)
 		must(t, err)
 		return d
 	}
-	d, err := nftables.Open(t.Context())
+	d, err := nftables.Open(t.Context(), nil)
 	must(t, err)
 	t.Cleanup(func() { must(t, d.Close()) })
 	return d

@@ -125,7 +125,7 @@ func (c *crowd) expect(t *testing.T, when, want string) {
 // open opens a Zone on the bus.
 func (f *firewalld) open(t *testing.T) *zone.Zone {
 	t.Helper()
-	z, err := zone.Open(t.Context(), zone.Address(f.bus))
+	z, err := zone.Open(t.Context(), zone.Address(f.bus), nil)
 	must(t, err)
 	t.Cleanup(func() { z.Close() })
 	return z

@@ -86,9 +86,9 @@ func (s *site) open(dataplane config.Dataplane) func(context.Context, firewall.R
 	var ipt *iptables.Dataplane
 	s.Do(s.t, func() {
 		if dataplane == config.Iptables {
-			ipt, err = iptables.Open(s.t.Context())
+			ipt, err = iptables.Open(s.t.Context(), nil)
 		} else {
-			nft, err = nftables.Open(s.t.Context())
+			nft, err = nftables.Open(s.t.Context(), nil)
 		}
 	})
 	if err != nil {

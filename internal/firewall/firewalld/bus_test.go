@@ -237,7 +237,7 @@ func TestCanceled(t *testing.T) {
 	if got := diff(t, z); got != missing {
 		t.Errorf("Diff: %s", got)
 	}
-	if _, err := Open(ctx, bus.address); !errors.Is(err, ctx.Err()) {
+	if _, err := Open(ctx, bus.address, nil); !errors.Is(err, ctx.Err()) {
 		t.Errorf("Open: %v", err)
 	}
 }
@@ -247,7 +247,7 @@ func TestClose(t *testing.T) {
 	t.Parallel()
 	bus := startBus(t)
 	f := bus.firewalld(map[string][]string{"trusted": {"zvm+"}})
-	z, err := Open(t.Context(), bus.address)
+	z, err := Open(t.Context(), bus.address, nil)
 	must(t, err)
 	must(t, z.Close())
 	must(t, z.Close())

@@ -7,8 +7,15 @@ import (
 	"strings"
 	"sync"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/ipam"
+)
+
+// The side effects of a Zone.
+const (
+	opBind   effect.Op = "firewalld.bind-interfaces"
+	opUnbind effect.Op = "firewalld.unbind-interfaces"
 )
 
 // ZoneName is a zone of firewalld.
@@ -36,14 +43,15 @@ const accept Target = "ACCEPT"
 // concurrent use. Where firewalld does not run, its methods do and find nothing.
 type Zone struct {
 	bus    *bus
-	change sync.Mutex // held by what looks first and then writes
+	hook   effect.Hook // of changes
+	change sync.Mutex  // held by what looks first and then writes
 }
 
 // Open connects to the message bus; empty is the system's. That there is no bus, or
 // no firewalld on it, is no error: both are found when they appear. ctx bounds the
-// attempt to connect.
-func Open(ctx context.Context, address Address) (*Zone, error) {
-	z := &Zone{bus: openBus(ctx, address, patience)}
+// attempt to connect. The hook, which may be nil, is told of what the Zone changes.
+func Open(ctx context.Context, address Address, hook effect.Hook) (*Zone, error) {
+	z := &Zone{hook: hook, bus: openBus(ctx, address, patience)}
 	if err := ctx.Err(); err != nil {
 		z.bus.close()
 		return nil, err
@@ -92,7 +100,7 @@ func (z *Zone) Apply(ctx context.Context) error {
 	case found.bound:
 		return nil
 	}
-	switch err := z.bus.addInterface(ctx, trusted, taps); {
+	switch err := effect.Do(z.hook, opBind, func() error { return z.bus.addInterface(ctx, trusted, taps) }); {
 	case errors.Is(err, errAbsent), is(err, alreadySet):
 		return nil
 	case err != nil:
@@ -125,7 +133,7 @@ func (z *Zone) remove(ctx context.Context) error {
 	if err != nil || permanent {
 		return err
 	}
-	err = z.bus.removeInterface(ctx, trusted, taps)
+	err = effect.Do(z.hook, opUnbind, func() error { return z.bus.removeInterface(ctx, trusted, taps) })
 	if is(err, inNoZone) || is(err, inOtherZone) { // somebody was faster
 		return nil
 	}

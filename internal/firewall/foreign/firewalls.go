@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"sync"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/xtables"
 )
@@ -28,6 +29,7 @@ type Firewalls struct {
 type system struct {
 	look    xtables.Look
 	runner  xtables.Runner
+	hook    effect.Hook
 	variant xtables.Variant // the host's choice overruled
 	// legacyTables lists the tables that iptables-legacy has, as the kernel does. To ask
 	// the program for one makes it.
@@ -36,11 +38,13 @@ type system struct {
 }
 
 // Open finds the programs of iptables in PATH. That there are none is no error: then
-// there is nothing to do. It changes nothing.
-func Open(ctx context.Context, want Want) (*Firewalls, error) {
+// there is nothing to do. It changes nothing. The hook, which may be nil, is told of what
+// the Firewalls change.
+func Open(ctx context.Context, want Want, hook effect.Hook) (*Firewalls, error) {
 	return open(ctx, want, system{
 		look:   exec.LookPath,
 		runner: &xtables.Processes{},
+		hook:   hook,
 		legacyTables: func() (string, error) {
 			names, err := os.ReadFile("/proc/thread-self/net/ip_tables_names")
 			if errors.Is(err, os.ErrNotExist) { // a kernel without iptables-legacy
@@ -57,7 +61,7 @@ func open(ctx context.Context, want Want, sys system) (*Firewalls, error) {
 		return nil, err
 	}
 	f := &Firewalls{sys: sys, want: want}
-	tool, err := xtables.Find(sys.look, sys.runner, firewall.IPv4, sys.variant)
+	tool, err := xtables.Find(sys.look, sys.runner, firewall.IPv4, sys.variant, sys.hook)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 	case err != nil:

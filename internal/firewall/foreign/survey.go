@@ -108,9 +108,9 @@ func (f *Firewalls) command(ctx context.Context) (xtables.Variant, error) {
 
 // programs looks at one variant; nil if it is not there.
 func (f *Firewalls) programs(ctx context.Context, variant, command xtables.Variant) (*Programs, error) {
-	tool, err := xtables.Find(f.sys.look, f.sys.runner, firewall.IPv4, variant)
+	tool, err := xtables.Find(f.sys.look, f.sys.runner, firewall.IPv4, variant, f.sys.hook)
 	if err != nil && variant == command {
-		tool, err = xtables.Find(f.sys.look, f.sys.runner, firewall.IPv4, f.sys.variant)
+		tool, err = xtables.Find(f.sys.look, f.sys.runner, firewall.IPv4, f.sys.variant, f.sys.hook)
 	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, nil

@@ -192,7 +192,7 @@ func newVariant(t *testing.T, variant xtables.Variant) *kernel {
 // mustSurvey looks at the namespace of the calling thread, as the program does.
 func mustSurvey(t *testing.T) Survey {
 	t.Helper()
-	f, err := Open(t.Context(), want())
+	f, err := Open(t.Context(), want(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,17 +5,18 @@ import (
 	"errors"
 	"os/exec"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/xtables"
 )
 
 // Leftovers opens what an earlier zwrmd may have left, to be removed: nothing is
 // asked of the kernel, and nothing written. It is nil where there are no programs.
-func Leftovers(context.Context) (*Dataplane, error) {
+func Leftovers(_ context.Context, hook effect.Hook) (*Dataplane, error) {
 	runner := &xtables.Processes{}
 	d := &Dataplane{runner: runner}
 	for _, family := range []firewall.Family{firewall.IPv4, firewall.IPv6} {
-		t, err := xtables.Find(exec.LookPath, runner, family, xtables.HostsChoice)
+		t, err := xtables.Find(exec.LookPath, runner, family, xtables.HostsChoice, hook)
 		if errors.Is(err, exec.ErrNotFound) {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/xtables"
 )
@@ -20,19 +21,21 @@ type system struct {
 	variant xtables.Variant
 	look    xtables.Look
 	runner  xtables.Runner
+	hook    effect.Hook
 }
 
 // Open finds the programs in PATH and asks the kernel for everything that the
 // rules need. It changes nothing that lasts: the kernel is asked by a scratch
 // chain that no rule calls. A chain of our name that is not ours is a
-// *ForeignError, as in Preflight.
-func Open(ctx context.Context) (*Dataplane, error) {
+// *ForeignError, as in Preflight. The hook, which may be nil, is told of what is changed.
+func Open(ctx context.Context, hook effect.Hook) (*Dataplane, error) {
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	return open(ctx, system{
 		uid:    os.Geteuid(),
 		ipv6:   !errors.Is(err, os.ErrNotExist), // in doubt it is there, and is closed
 		look:   exec.LookPath,
 		runner: &xtables.Processes{},
+		hook:   hook,
 	})
 }
 
@@ -50,7 +53,7 @@ func open(ctx context.Context, sys system) (*Dataplane, error) {
 		families = append(families, firewall.IPv6)
 	}
 	for _, family := range families {
-		t, err := xtables.Find(sys.look, sys.runner, family, sys.variant)
+		t, err := xtables.Find(sys.look, sys.runner, family, sys.variant, sys.hook)
 		if err != nil {
 			return nil, err
 		}

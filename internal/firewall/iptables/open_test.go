@@ -169,7 +169,7 @@ func TestOpenMissingProgram(t *testing.T) {
 				scripts[name] = "exit 0"
 			}
 			pathOf(t, scripts)
-			if _, err := Open(t.Context()); err == nil || err.Error() != test.want {
+			if _, err := Open(t.Context(), nil); err == nil || err.Error() != test.want {
 				t.Errorf("error %v\nwant  %s", err, test.want)
 			}
 		})
@@ -203,7 +203,7 @@ fi`, `exit status 1: iptables-restore: line 4 failed; that line is "COMMIT"`},
 			})
 			want := `use match "devgroup" of iptables: the kernel needs CONFIG_NETFILTER_XT_MATCH_DEVGROUP: ` +
 				`run "` + filepath.Join(dir, "iptables-restore") + `": ` + test.want
-			if _, err := Open(t.Context()); err == nil || err.Error() != want {
+			if _, err := Open(t.Context(), nil); err == nil || err.Error() != want {
 				t.Errorf("error %v\nwant  %s", err, want)
 			}
 		})

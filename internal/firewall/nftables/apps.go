@@ -44,7 +44,7 @@ func (d *Dataplane) changeApps(ctx context.Context, changes firewall.AppSet) err
 		d.want.apps.Change(before)
 		return tooMany(n)
 	}
-	if d.inSync && d.conn.Commit(b) == nil {
+	if d.inSync && d.commit(opApps, b) == nil {
 		return nil
 	}
 	d.inSync = false

@@ -53,7 +53,7 @@ func benchmarked(b *testing.B, n int) *Dataplane {
 	var d *Dataplane
 	nstest.New(b).Do(b, func() {
 		var err error
-		if d, err = Open(b.Context()); err != nil {
+		if d, err = Open(b.Context(), nil); err != nil {
 			b.Fatal(err)
 		}
 	})

@@ -7,14 +7,23 @@ import (
 	"slices"
 	"sync"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/nftables/nfnetlink"
+)
+
+// The side effects of a Dataplane.
+const (
+	opWrite  effect.Op = "nftables.write"
+	opApps   effect.Op = "nftables.change-apps"
+	opRemove effect.Op = "nftables.remove"
 )
 
 // Dataplane keeps rules in the kernel. It is safe for concurrent use.
 type Dataplane struct {
 	version string
 	able    abilities
+	hook    effect.Hook // of transactions
 
 	mu      sync.Mutex // one change at a time; guards what follows
 	conn    *nfnetlink.Conn
@@ -111,8 +120,13 @@ func (d *Dataplane) apply() error {
 			// Counters begin again. Rules come first: if these cannot be read they are lost.
 			_ = d.observe()
 		}
-		failed = d.conn.Commit(b)
+		failed = d.commit(opWrite, b)
 	}
+}
+
+// commit makes the changes of a batch, or none of them.
+func (d *Dataplane) commit(op effect.Op, b nfnetlink.Batch) error {
+	return effect.Do(d.hook, op, func() error { return d.conn.Commit(b) })
 }
 
 // batch returns the transaction after which the kernel holds what it should.
@@ -180,7 +194,7 @@ func (d *Dataplane) Remove(ctx context.Context) error {
 		}
 		var b nfnetlink.Batch
 		b.DeleteTable(found.Handle)
-		failed = d.conn.Commit(b)
+		failed = d.commit(opRemove, b)
 	}
 }
 

@@ -201,7 +201,7 @@ func TestForeignTable(t *testing.T) {
 		}
 		before := nft(t, "list", "ruleset")
 		_, diff := d.Diff(t.Context(), policy(nil))
-		opened, open := Open(t.Context())
+		opened, open := Open(t.Context(), nil)
 		for name, err := range map[string]error{
 			"Open": open, "Preflight": d.Preflight(t.Context()), "Apply": d.Apply(t.Context(), policy(nil)), "Diff": diff,
 		} {

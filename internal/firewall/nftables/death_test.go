@@ -26,7 +26,7 @@ const ownerStage = "ZWRM_TEST_OWNER"
 
 // ownTable applies rules, says so, and waits until it is killed, or its parent ended.
 func ownTable() int {
-	d, err := Open(context.Background())
+	d, err := Open(context.Background(), nil)
 	if err == nil {
 		err = d.Apply(context.Background(), deathRules())
 	}

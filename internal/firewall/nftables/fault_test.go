@@ -83,7 +83,7 @@ func openFaulty(t *testing.T) (*Dataplane, *faulty) {
 		t.Fatal(err)
 	}
 	f := &faulty{Socket: s}
-	d, err := open(t.Context(), f)
+	d, err := open(t.Context(), f, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func openOn(t *testing.T, f *faulty) (*Dataplane, error) {
 	}
 	t.Cleanup(func() { s.Close() })
 	f.Socket = s
-	return open(t.Context(), f)
+	return open(t.Context(), f, nil)
 }
 
 func anything([]netlink.Message) bool { return true }

@@ -59,7 +59,7 @@ func onOwnKernel(t *testing.T, test func(t *testing.T)) {
 // mustOpen opens a Dataplane that the test need not close.
 func mustOpen(t *testing.T) *Dataplane {
 	t.Helper()
-	d, err := Open(t.Context())
+	d, err := Open(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

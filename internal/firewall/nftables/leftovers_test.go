@@ -16,7 +16,7 @@ import (
 // mustLeftovers opens what is left, which the test need not close.
 func mustLeftovers(t *testing.T) *Dataplane {
 	t.Helper()
-	d, err := Leftovers(t.Context())
+	d, err := Leftovers(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestLeftoversAskLittle(t *testing.T) {
 			}
 			return nil
 		}}
-		d, err := leftovers(t.Context(), func() (nfnetlink.Socket, error) { return f, nil })
+		d, err := leftovers(t.Context(), func() (nfnetlink.Socket, error) { return f, nil }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +138,7 @@ func TestLeftoversWithoutNfTables(t *testing.T) {
 				s, err := nfnetlink.Dial()
 				closed.Socket = s
 				return &faulty{Socket: closed, send: times(1, test.answer, anything)}, err
-			})
+			}, nil)
 			if d != nil || !errors.Is(err, test.want) || test.want == nil && err != nil {
 				t.Errorf("got %v, %v, want the error %v", d, err, test.want)
 			}
@@ -149,7 +149,7 @@ func TestLeftoversWithoutNfTables(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Leftovers(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := Leftovers(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
 }

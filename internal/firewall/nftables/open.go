@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 	"zwrm/internal/firewall/nftables/nfnetlink"
 )
@@ -19,8 +20,9 @@ const probeTable nfnetlink.TableName = "zwrm-probe"
 
 // Open opens a socket to the kernel, in the network namespace of the calling
 // thread, and asks for everything that the rules need. It changes nothing. A table
-// of our name that is not ours is a *ForeignError, as in Preflight.
-func Open(ctx context.Context) (*Dataplane, error) {
+// of our name that is not ours is a *ForeignError, as in Preflight. The hook, which may
+// be nil, is told of what is changed.
+func Open(ctx context.Context, hook effect.Hook) (*Dataplane, error) {
 	if uid := os.Geteuid(); uid != 0 {
 		return nil, fmt.Errorf("use nftables: only root may, and this process runs as user %d", uid)
 	}
@@ -28,15 +30,15 @@ func Open(ctx context.Context) (*Dataplane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use nftables: open a socket, for which the kernel needs CONFIG_NETFILTER_NETLINK: %w", err)
 	}
-	d, err := open(ctx, s)
+	d, err := open(ctx, s, hook)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return d, nil
 }
 
-func open(ctx context.Context, s nfnetlink.Socket) (*Dataplane, error) {
-	d := &Dataplane{conn: nfnetlink.New(s)}
+func open(ctx context.Context, s nfnetlink.Socket, hook effect.Hook) (*Dataplane, error) {
+	d := &Dataplane{conn: nfnetlink.New(s), hook: hook}
 	release, err := kernelRelease()
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 const (
@@ -32,9 +34,12 @@ type socket interface {
 
 // conn speaks to nf_tables in the network namespace of the thread that dialled. A
 // table with an owner is its socket's.
-type conn struct{ socket }
+type conn struct {
+	socket
+	hook effect.Hook // of commit
+}
 
-func dial(groups uint32) (*conn, error) {
+func dial(groups uint32, hook effect.Hook) (*conn, error) {
 	s, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: groups, MessageBufferSize: messageSize})
 	if err != nil {
 		return nil, fmt.Errorf("open a socket: %w", err)
@@ -42,7 +47,7 @@ func dial(groups uint32) (*conn, error) {
 	if err := s.SetReadBuffer(bufferSize); err != nil {
 		return nil, errors.Join(fmt.Errorf("raise the socket's buffer: %w", err), s.Close())
 	}
-	return &conn{s}, nil
+	return &conn{s, hook}, nil
 }
 
 // request returns a message (NFT_MSG_*) about an object of a family (NFPROTO_*).
@@ -72,15 +77,18 @@ func (c *conn) get(kind uint16, family uint8, flags netlink.HeaderFlags, fill fu
 }
 
 // commit makes all changes or none.
-func (c *conn) commit(changes []netlink.Message) error {
+func (c *conn) commit(op effect.Op, changes []netlink.Message) error {
 	mark := func(kind netlink.HeaderType) netlink.Message {
 		return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request}, Data: header(unix.NFPROTO_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)}
 	}
 	// A request that fails is answered, and the last one.
 	changes[len(changes)-1].Header.Flags |= netlink.Acknowledge
 	batch := append([]netlink.Message{mark(unix.NFNL_MSG_BATCH_BEGIN)}, changes...)
-	_, err := c.exchange(append(batch, mark(unix.NFNL_MSG_BATCH_END)))
-	return err
+	batch = append(batch, mark(unix.NFNL_MSG_BATCH_END))
+	return effect.Do(c.hook, op, func() error {
+		_, err := c.exchange(batch)
+		return err
+	})
 }
 
 // exchange sends messages and returns the answer. After an error others may be on

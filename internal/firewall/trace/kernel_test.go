@@ -218,7 +218,7 @@ func TestOthersTrace(t *testing.T) {
 			}
 		}
 		packet := trace.NewPacket(w.layout.Guest(1), w.layout.Guest(2), udp(9))
-		got, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: "zvm1"}, func() error {
+		got, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: "zvm1"}, func() error {
 			noise()
 			defer noise()
 			return w.kernel.Inject(t.Context(), "zvm1", packet.Frame(w.layout.GuestMAC(1), ipam.GatewayMAC()))
@@ -237,7 +237,7 @@ func TestLegacy(t *testing.T) {
 	sent := false
 	try := func() error {
 		packet := trace.NewPacket(w.layout.Guest(1), w.layout.Guest(2), udp(9))
-		_, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: "zvm1"}, func() error { sent = true; return nil })
+		_, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: "zvm1"}, func() error { sent = true; return nil })
 		return err
 	}
 	run(t, "table inet theirs {\nchain c {\n}\n}\n", "nft", "-f", "-")

@@ -46,7 +46,7 @@ func TestNothingLeft(t *testing.T) {
 	onEachFlags(t, func(t *testing.T, flags []uint32) {
 		packet := w.packet()
 		probe := trace.Probe{Packet: packet, Device: "zvm1"}
-		got, err := trace.RunWithFlags(t.Context(), probe, func() error {
+		got, err := trace.RunWithFlags(t.Context(), nil, probe, func() error {
 			if during := state(t, w); !strings.Contains(during, "table inet zwrm-trace {") {
 				t.Errorf("the rules are\n%s", during)
 			}
@@ -56,12 +56,12 @@ func TestNothingLeft(t *testing.T) {
 			t.Errorf("%s by %q, error %v", got.Fate, got.Deciding, err)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
-		_, err = trace.RunWithFlags(ctx, probe, func() error { cancel(why); return nil }, flags)
+		_, err = trace.RunWithFlags(ctx, nil, probe, func() error { cancel(why); return nil }, flags)
 		if !errors.Is(err, why) {
 			t.Errorf("given up before it was sent, error is %v", err)
 		}
 		ctx, cancel = context.WithCancelCause(t.Context())
-		_, err = trace.RunWithFlags(ctx, probe, func() error { cancel(why); return w.inject(ctx, packet) }, flags)
+		_, err = trace.RunWithFlags(ctx, nil, probe, func() error { cancel(why); return w.inject(ctx, packet) }, flags)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("given up while it was sent, error is %v", err)
 		}
@@ -93,7 +93,7 @@ func TestRunRefused(t *testing.T) {
 		{"given up", ended, good, context.Canceled},
 		{"not sent", t.Context(), good, why},
 	} {
-		_, err := trace.Run(test.ctx, trace.Probe{Packet: test.packet, Device: "zvm1"}, func() error { return why })
+		_, err := trace.Run(test.ctx, nil, trace.Probe{Packet: test.packet, Device: "zvm1"}, func() error { return why })
 		if err == nil || test.want != nil && !errors.Is(err, test.want) || test.want == nil && errors.Is(err, why) {
 			t.Errorf("%s: error is %v", test.what, err)
 		}
@@ -137,7 +137,7 @@ func TestTable(t *testing.T) {
 	for device, want := range map[string]string{"zvm1": wantReceived, "": wantSent} {
 		packet := w.packet()
 		packet.ID = 0x1234
-		_, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: device}, func() error {
+		_, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: device}, func() error {
 			text := run(t, "", "nft", "list", "table", "inet", "zwrm-trace")
 			if got := owner.ReplaceAllString(text, "{\n"); got != want {
 				t.Errorf("the table is\n%s\nwant\n%s", got, want)
@@ -158,8 +158,8 @@ func TestBusy(t *testing.T) {
 	w := newWorld(t)
 	applyIptables(t)
 	packet, second := w.packet(), w.packet()
-	got, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: "zvm1"}, func() error {
-		_, err := trace.Run(t.Context(), trace.Probe{Packet: second, Device: "zvm1"}, func() error { return w.inject(t.Context(), second) })
+	got, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: "zvm1"}, func() error {
+		_, err := trace.Run(t.Context(), nil, trace.Probe{Packet: second, Device: "zvm1"}, func() error { return w.inject(t.Context(), second) })
 		if !errors.Is(err, trace.ErrBusy) {
 			t.Errorf("error is %v", err)
 		}
@@ -177,7 +177,7 @@ func TestForeignTable(t *testing.T) {
 	run(t, "", "nft", "add", "table", "inet", "zwrm-trace")
 	before := state(t, w)
 	packet := w.packet()
-	_, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: "zvm1"}, func() error { return w.inject(t.Context(), packet) })
+	_, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: "zvm1"}, func() error { return w.inject(t.Context(), packet) })
 	if err == nil || !strings.Contains(err.Error(), "nft delete table inet") {
 		t.Errorf("error is %v", err)
 	}
@@ -195,13 +195,13 @@ func TestTracer(t *testing.T) {
 	if flags == nil {
 		return
 	}
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	packet := trace.NewPacket(netip.MustParseAddr("172.16.0.6"), netip.MustParseAddr("172.16.0.10"), udp(9))
 	frame := packet.Frame(ipam.MAC{0x02, 0x5a, 172, 16, 0, 6}, ipam.GatewayMAC())
-	_, err = trace.RunWithFlags(t.Context(), trace.Probe{Packet: packet, Device: "zvm1"}, func() error {
+	_, err = trace.RunWithFlags(t.Context(), nil, trace.Probe{Packet: packet, Device: "zvm1"}, func() error {
 		fmt.Println("sending")
 		for {
 			if err := kernel.Inject(t.Context(), "zvm1", frame); err != nil {
@@ -226,7 +226,7 @@ func TestKilled(t *testing.T) {
 				t.Fatalf("left is\n%s", left)
 			}
 			packet := w.packet()
-			got, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: "zvm1"}, func() error { return w.inject(t.Context(), packet) })
+			got, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: "zvm1"}, func() error { return w.inject(t.Context(), packet) })
 			if err != nil || got.Fate != trace.Sent {
 				t.Errorf("%s, error %v", got.Fate, err)
 			}

@@ -70,7 +70,7 @@ func TestPlaces(t *testing.T) {
 		{"refused", []answer{{err: unix.EPERM}}, 0, false, unix.EPERM.Error()},
 		{"broken", []answer{{messages: make([]netlink.Message, 1)}}, 0, false, "too short"},
 	} {
-		got, err := (&conn{&answers{all: test.answers}}).places()
+		got, err := (&conn{socket: &answers{all: test.answers}}).places()
 		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: error is %v", test.what, err)
 		}
@@ -98,7 +98,7 @@ func TestAddComments(t *testing.T) {
 		{"refused", answer{err: unix.EPERM}, "", `rule 30 of chain "private" in table "zwrm"`},
 	} {
 		r := Result{Deciding: step, Steps: []Step{step, {Handle: 0, Verdict: Accept}}}
-		err := (&conn{&answers{all: []answer{test.answer}}}).addComments(&r)
+		err := (&conn{socket: &answers{all: []answer{test.answer}}}).addComments(&r)
 		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: error is %v", test.what, err)
 		}

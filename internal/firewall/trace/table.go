@@ -10,6 +10,8 @@ import (
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 const (
@@ -28,6 +30,12 @@ const (
 	flagOwner     = 0x2 // NFT_TABLE_F_OWNER
 )
 
+// The side effects of a Run.
+const (
+	opMark   effect.Op = "trace.mark-packet"
+	opUnmark effect.Op = "trace.unmark-packet"
+)
+
 // table is our table, which marks the packet. Its socket owns it.
 type table struct{ *conn }
 
@@ -40,7 +48,7 @@ func newTable(reader *conn, probe Probe, flags []uint32) (*table, error) {
 	var failed error
 	for _, flag := range flags {
 		// A socket of its own for each: after a refusal more answers are on their way.
-		c, err := dial(0)
+		c, err := dial(0, reader.hook)
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +145,7 @@ func (c *conn) makeTable(probe Probe, flags uint32, left uint64) error {
 	if failed != nil {
 		return failed
 	}
-	return c.commit(changes)
+	return c.commit(opMark, changes)
 }
 
 func (c ownChain) encode(e *netlink.AttributeEncoder) {
@@ -190,7 +198,7 @@ func (p Probe) expressions() []expr.Any {
 func (t *table) remove() error {
 	m, err := request(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, 0, func(e *netlink.AttributeEncoder) { e.String(unix.NFTA_TABLE_NAME, ownTable) })
 	if err == nil {
-		err = t.commit([]netlink.Message{m})
+		err = t.commit(opUnmark, []netlink.Message{m})
 	}
 	if errors.Is(err, unix.ENOENT) { // somebody did
 		err = nil

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 )
 
@@ -155,9 +156,9 @@ type Result struct {
 // network namespace, which is that of the calling thread.
 //
 // Nothing of it is left when it returns, also early by ctx or an error of send, which
-// it returns as it is.
-func Run(ctx context.Context, probe Probe, send func() error) (Result, error) {
-	result, err := run(ctx, probe, send, []uint32{flagOwner, 0})
+// it returns as it is. The hook, which may be nil, is told of what it changes.
+func Run(ctx context.Context, hook effect.Hook, probe Probe, send func() error) (Result, error) {
+	result, err := run(ctx, hook, probe, send, []uint32{flagOwner, 0})
 	if err != nil {
 		return Result{}, fmt.Errorf("trace a packet from %s to %s: %w", probe.Source, probe.Dest, err)
 	}
@@ -165,14 +166,14 @@ func Run(ctx context.Context, probe Probe, send func() error) (Result, error) {
 }
 
 // run tries the flags of the table one after the other: not every kernel knows them.
-func run(ctx context.Context, probe Probe, send func() error, flags []uint32) (_ Result, err error) {
+func run(ctx context.Context, hook effect.Hook, probe Probe, send func() error, flags []uint32) (_ Result, err error) {
 	if !probe.Source.Is4() || !probe.Dest.Is4() || probe.ID == 0 {
 		return Result{}, errors.New("it is not IPv4, or has no identification")
 	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, context.Cause(ctx)
 	}
-	reader, err := dial(0)
+	reader, err := dial(0, hook)
 	if errors.Is(err, unix.EPROTONOSUPPORT) { // a kernel without nfnetlink
 		return Result{}, ErrLegacy
 	}
@@ -187,7 +188,7 @@ func run(ctx context.Context, probe Probe, send func() error, flags []uint32) (_
 	if !places.ours() {
 		return Result{}, ErrLegacy
 	}
-	listener, err := dial(traceGroup)
+	listener, err := dial(traceGroup, hook)
 	if err != nil {
 		return Result{}, err
 	}

@@ -42,7 +42,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func (w *world) fromVM(t *testing.T, slot ipam.Slot, to string, service model.Se
 func (w *world) received(t *testing.T, device string, packet trace.Packet, from ipam.MAC) trace.Result {
 	t.Helper()
 	frame := packet.Frame(from, w.link(t, device).MAC)
-	result, err := trace.Run(t.Context(), trace.Probe{Packet: packet, Device: device}, func() error {
+	result, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet, Device: device}, func() error {
 		return w.kernel.Inject(t.Context(), device, frame)
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func (w *world) fromHost(t *testing.T, to string) trace.Result {
 		t.Fatal(err)
 	}
 	packet := trace.NewPacket(hop.Source, dest, model.Service{})
-	result, err := trace.Run(t.Context(), trace.Probe{Packet: packet}, func() error { return w.kernel.Send(t.Context(), packet.Bytes()) })
+	result, err := trace.Run(t.Context(), nil, trace.Probe{Packet: packet}, func() error { return w.kernel.Send(t.Context(), packet.Bytes()) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func udp(port uint16) model.Service { return model.Service{Protocol: model.UDP, 
 func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Run("nftables", func(t *testing.T) {
 		w := newWorld(t)
-		d, err := nftables.Open(t.Context())
+		d, err := nftables.Open(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 
 func applyIptables(t *testing.T) *iptables.Dataplane {
 	t.Helper()
-	d, err := iptables.Open(t.Context())
+	d, err := iptables.Open(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/firewall"
 )
 
@@ -27,7 +28,8 @@ type Tool struct {
 	Name    string // "iptables" or "ip6tables", as in messages
 	Family  firewall.Family
 	runner  Runner
-	save    string // paths
+	hook    effect.Hook // of Restore
+	save    string      // paths
 	restore string
 }
 
@@ -35,9 +37,10 @@ type Tool struct {
 type Look func(name string) (path string, err error)
 
 // Find returns the tool of a family. A program that is not there is an error that
-// wraps that of look and says which package has it.
-func Find(look Look, runner Runner, family firewall.Family, variant Variant) (Tool, error) {
-	t := Tool{Name: "iptables", Family: family, runner: runner}
+// wraps that of look and says which package has it. The hook, which may be nil, is told
+// of what the tool changes.
+func Find(look Look, runner Runner, family firewall.Family, variant Variant, hook effect.Hook) (Tool, error) {
+	t := Tool{Name: "iptables", Family: family, runner: runner, hook: hook}
 	if family == firewall.IPv6 {
 		t.Name = "ip6tables"
 	}
@@ -77,6 +80,8 @@ func (t Tool) Restore(ctx context.Context, script string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	_, err := t.runner.Run(ctx, script, t.restore, "--noflush", "-w", "5")
-	return err
+	return effect.Do(t.hook, effect.Op(t.Name+".restore"), func() error {
+		_, err := t.runner.Run(ctx, script, t.restore, "--noflush", "-w", "5")
+		return err
+	})
 }

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// maxBatch is how many requests go into one datagram. Their answers wait in
+	// MaxBatch is how many requests go into one datagram. Their answers wait in
 	// the socket's receive buffer together (208 KiB by default, about 0.8 KiB of
 	// it per answer); one that does not fit there is lost.
-	maxBatch = 64
+	MaxBatch = 64
 	// replySize holds any single answer, dumpSize as much of a dump as the kernel
 	// hands out at once (32 KiB, net/netlink/af_netlink.c netlink_dump).
 	replySize = 8 << 10
@@ -82,7 +82,7 @@ func (c *Conn) Close() error {
 func (c *Conn) Do(requests ...*Request) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for batch := range slices.Chunk(requests, maxBatch) {
+	for batch := range slices.Chunk(requests, MaxBatch) {
 		c.batch(batch)
 	}
 	for _, r := range requests {

@@ -55,6 +55,9 @@ func (r *Request) Payload() []byte { return r.buf[unix.SizeofNlMsghdr:] }
 // Err returns how the kernel answered: nil once the request was carried out.
 func (r *Request) Err() error { return r.err }
 
+// Refuse has Err return an error for a request that is not going to be sent.
+func (r *Request) Refuse(err error) { r.err = err }
+
 // Bytes adds an attribute with the given value.
 func (r *Request) Bytes(attribute uint16, value []byte) {
 	r.header(attribute, len(value))

@@ -94,7 +94,7 @@ func newGuest(t *testing.T, slot ipam.Slot) (guest *nstest.Guest, gateway, addre
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel, err := host.Open()
+	kernel, err := host.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/vmm"
 )
 
@@ -25,6 +26,12 @@ const (
 	TCG Accel = "tcg" // by translation, in software
 )
 
+// The side effects of a Driver, beside those of package vmm.
+const (
+	opMakeFolder   effect.Op = "qemu.make-folder"
+	opRemoveSocket effect.Op = "qemu.remove-control-socket"
+)
+
 // Driver runs guests with QEMU.
 type Driver struct {
 	program string // path
@@ -33,13 +40,15 @@ type Driver struct {
 	noKVM   error // why guests run without it; nil: they run with it
 	sandbox bool  // QEMU has -sandbox
 	tscKHz  int   // told to guests; 0: they find out by themselves
+	hook    effect.Hook
 }
 
 var _ vmm.Driver = (*Driver)(nil)
 
 // Open finds QEMU and decides how it executes guests, once and for all: with KVM
-// where a trial run works, else with TCG and a warning in log.
-func Open(ctx context.Context, log *slog.Logger) (*Driver, error) {
+// where a trial run works, else with TCG and a warning in log. The hook, which may be
+// nil, is told of processes and files.
+func Open(ctx context.Context, log *slog.Logger, hook effect.Hook) (*Driver, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -54,7 +63,7 @@ func Open(ctx context.Context, log *slog.Logger) (*Driver, error) {
 	if program, err = filepath.Abs(program); err != nil {
 		return nil, fmt.Errorf("find QEMU: %w", err)
 	}
-	d := &Driver{program: program, machine: machine}
+	d := &Driver{program: program, machine: machine, hook: hook}
 	d.sandbox = d.accepts(ctx, "-sandbox", sandbox)
 	accel, reason, err := d.accelerate(ctx)
 	if err != nil {
@@ -111,21 +120,21 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (*vmm.Process, error)
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("guest does not run after %s", startLimit))
 	defer cancel()
 	console := vmm.NewConsole(spec.Dir)
-	err := os.MkdirAll(spec.Dir, 0o700)
+	err := effect.Do(d.hook, opMakeFolder, func() error { return os.MkdirAll(spec.Dir, 0o700) })
 	if err == nil {
-		err = removeSocket(spec.Dir) // a QEMU that was killed leaves it
+		err = d.removeSocket(spec.Dir) // a QEMU that was killed leaves it
 	}
 	if err == nil {
 		err = checkTAP(spec.TAP)
 	}
 	if err == nil {
-		err = console.Create()
+		err = console.Create(d.hook)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start QEMU of %q: %w", spec.Name, err)
 	}
 	silent := consoleSize(spec.Dir)
-	process, err := vmm.Launch(d.program, spec.Dir, d.args(spec)...)
+	process, err := vmm.Launch(d.hook, d.program, spec.Dir, d.args(spec)...)
 	if err != nil {
 		return nil, fmt.Errorf("start QEMU of %q: %w", spec.Name, err)
 	}
@@ -134,19 +143,19 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (*vmm.Process, error)
 		return process, nil
 	}
 	err = explain(spec, cause, consoleSize(spec.Dir) != silent)
-	return nil, errors.Join(err, discard(ctx, process, spec.Dir))
+	return nil, errors.Join(err, d.discard(ctx, process, spec.Dir))
 }
 
 // discard ends a QEMU that did not come up, also when ctx has ended.
-func discard(ctx context.Context, process *vmm.Process, dir string) error {
+func (d *Driver) discard(ctx context.Context, process *vmm.Process, dir string) error {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	return errors.Join(process.Kill(ctx), removeSocket(dir))
+	return errors.Join(process.Kill(ctx), d.removeSocket(dir))
 }
 
-func removeSocket(dir string) error {
-	err := os.Remove(filepath.Join(dir, controlSocket))
+func (d *Driver) removeSocket(dir string) error {
+	err := effect.Do(d.hook, opRemoveSocket, func() error { return os.Remove(filepath.Join(dir, controlSocket)) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove old control socket: %w", err)
 	}

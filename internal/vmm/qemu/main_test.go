@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // open is Open, once for all tests: the trial run takes a second where KVM is not
 // to be used.
 var open = sync.OnceValues(func() (*Driver, error) {
-	return Open(context.Background(), slog.New(slog.DiscardHandler))
+	return Open(context.Background(), slog.New(slog.DiscardHandler), nil)
 })
 
 func openDriver(t *testing.T) *Driver {

@@ -22,7 +22,7 @@ func TestStartRunsTheGuestUntilStop(t *testing.T) {
 	if got, want := entries(t, spec.Dir), "console.log qmp.sock vmm.log"; got != want {
 		t.Errorf("folder has %q, want %q", got, want)
 	}
-	adopted, err := vmm.Adopt(p.Identity())
+	adopted, err := vmm.Adopt(p.Identity(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

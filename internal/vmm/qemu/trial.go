@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -32,25 +32,27 @@ const (
 	trialTime       = 5 * time.Second
 )
 
-// try runs the trial with an accelerator and returns why it did not end well.
+// try runs the trial with an accelerator and returns why it did not end well. A zwrmd
+// that is killed leaves nothing of it: the firmware is in memory, and QEMU goes along.
 func (d *Driver) try(ctx context.Context, accel Accel) error {
-	dir, err := os.MkdirTemp("", "zwrm-trial-")
+	firmware, err := inMemory(d.machine.trial.firmware)
 	if err != nil {
-		return fmt.Errorf("make folder for trial run: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	firmware := filepath.Join(dir, "firmware")
-	if err := os.WriteFile(firmware, d.machine.trial.firmware, 0o600); err != nil {
 		return fmt.Errorf("write firmware of trial run: %w", err)
 	}
+	defer firmware.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("a trial run did not end within %s", trialTime))
 	defer cancel()
-	args := append(d.base(accel), "-m", "16M", "-bios", firmware)
+	args := append(d.base(accel), "-m", "16M", "-bios", "/dev/fd/3")
 	cmd := exec.CommandContext(ctx, d.program, append(args, d.machine.trial.options...)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C"}
+	cmd.Dir, cmd.Env = "/", []string{"LC_ALL=C"}
+	cmd.ExtraFiles = []*os.File{firmware} // descriptor 3
 	cmd.WaitDelay = time.Second
+	// The kernel sends the signal when the thread ends that started QEMU.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start trial run: %w", err)
 	}
@@ -61,6 +63,19 @@ func (d *Driver) try(ctx context.Context, accel Accel) error {
 		return cause
 	}
 	return d.machine.trial.verdict(cmd.ProcessState, said.String())
+}
+
+// inMemory returns a file that has no name, with the content.
+func inMemory(content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("firmware", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "firmware")
+	if _, err := file.Write(content); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // verdict judges how QEMU ended. Waiting for it reports the status that the
