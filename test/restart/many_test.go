@@ -22,7 +22,7 @@ const (
 func fill(t *testing.T, path string) {
 	t.Helper()
 	ctx := t.Context()
-	rows, err := store.Open(ctx, path)
+	rows, err := store.Open(ctx, path, nil)
 	must(t, err)
 	defer func() { must(t, rows.Close()) }()
 	must(t, rows.SetMeta(ctx, store.Subnet, "172.16.0.0/16"))
