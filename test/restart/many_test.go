@@ -1,24 +1,88 @@
 package restart_test
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"zwrm/internal/config"
+	"zwrm/internal/host"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/store"
+	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
 )
 
 const (
-	// full is how many VMs the default subnet holds; a few slots stay free.
-	full   = 16384
-	spare  = 4
-	perApp = 10
+	full   = 16384 // VMs of the default subnet
+	spare  = 4     // slots that are left free
+	perApp = 10    // VMs
+
+	present = full - 1 - perApp // VMs after whileLinksAreMade
 )
 
-// fill writes the rows of as many attachments as there is room for.
+// settings are those of a zwrmd with a dataplane.
+func settings(dataplane config.Dataplane) zwrmtest.Settings {
+	return zwrmtest.Settings{"network.bridge.enabled": "true", "network.firewall": fmt.Sprintf("%q", dataplane)}
+}
+
+// TestManyVMs: with 16,384 VMs the API answers before their links stand. What is
+// asked for meanwhile is done, a kill at that time loses nothing, and a start that
+// finds all in place writes nothing.
+func TestManyVMs(t *testing.T) {
+	h := zwrmtest.NewHost(t)
+	zwrmtest.Serve(t, h.Outside, "tcp/80")
+	d := h.NewDaemon(t, settings(config.Iptables))
+	fill(t, d.Database)
+	t.Cleanup(func() { deleteTAPs(t, h) })
+
+	whileLinksAreMade(t, d)
+	d.Kill()
+	began := time.Now()
+	d.Start(t)
+	t.Logf("all links stand %s after the next start", time.Since(began).Round(time.Millisecond))
+	inSync(t, d, present)
+
+	for _, test := range []struct {
+		dataplane config.Dataplane
+		pass      func(line string) bool
+	}{
+		{config.Iptables, probes},
+		{config.Nftables, owns},
+	} {
+		d.Kill()
+		d.Configure(t, settings(test.dataplane))
+		d.Start(t)
+		d.Kill()
+		w := newWatch(t, d)
+		began := time.Now()
+		d.StartReady(t)
+		t.Logf("%s: ready %s after a start that finds all in place", test.dataplane, time.Since(began).Round(time.Millisecond))
+		if n := d.Pending(t); n != 0 || !strings.Contains(d.Log(), " links=0\n") {
+			t.Errorf("%s: %d links are pending: %s", test.dataplane, n, d.Log())
+		}
+		w.none(t, fmt.Sprintf("a start with %s", test.dataplane), test.pass)
+		inSync(t, d, present)
+	}
+	d.Kill()
+}
+
+// probes reports whether an event is of the chain by which zwrmd tries out what the
+// kernel can do. Nothing leads there.
+func probes(line string) bool { return strings.Contains(line, "ZWRM-PROBE") }
+
+// owns reports whether an event is that of a process which takes over our table.
+func owns(line string) bool { return strings.HasPrefix(line, "add table inet zwrm") }
+
+// fill writes the rows of as many attachments as the subnet holds.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	ctx := t.Context()
@@ -26,39 +90,115 @@ func fill(t *testing.T, path string) {
 	must(t, err)
 	defer func() { must(t, rows.Close()) }()
 	must(t, rows.SetMeta(ctx, store.Subnet, "172.16.0.0/16"))
-	for first := 0; first < full-spare; first += perApp {
+	var slots []ipam.Slot
+	for slot := range ipam.Slot(full - spare) {
+		slots = append(slots, slot)
+	}
+	app := 0
+	for some := range slices.Chunk(slots, perApp) {
 		var vms []model.VM
-		for slot := first; slot < min(first+perApp, full-spare); slot++ {
-			vms = append(vms, model.VM{Name: model.Name(fmt.Sprintf("vm-%d", slot)), Slot: ipam.Slot(slot), State: model.Running, Attachment: true, CreatedAt: time.Now()})
+		for _, slot := range some {
+			name := model.Name(fmt.Sprintf("vm-%d", slot))
+			vms = append(vms, model.VM{Name: name, Slot: slot, State: model.Running, Attachment: true, CreatedAt: time.Now()})
 		}
-		_, _, err := rows.Create(ctx, model.App{Name: model.Name(fmt.Sprintf("app-%d", first/perApp)), CreatedAt: time.Now()}, vms)
+		_, _, err := rows.Create(ctx, model.App{Name: model.Name(fmt.Sprintf("app-%d", app)), CreatedAt: time.Now()}, vms)
 		must(t, err)
+		app++
 	}
 }
 
-func TestMany(t *testing.T) {
-	h := zwrmtest.NewHost(t)
-	d := h.NewDaemon(t, zwrmtest.Settings{"network.bridge.enabled": "true"})
-	mark := time.Now()
-	lap := func(what string) {
-		t.Logf("%-40s %s", what, time.Since(mark).Round(time.Millisecond))
-		mark = time.Now()
-	}
-	fill(t, d.Database)
-	lap("fill")
+// whileLinksAreMade starts zwrmd where there is no link yet, as after a reboot, and
+// asks for this and that. It returns while links are still being made.
+func whileLinksAreMade(t *testing.T, d *zwrmtest.Daemon) {
+	t.Helper()
+	ctx := t.Context()
+	began := time.Now()
 	d.StartReady(t)
-	lap("ready")
-	t.Log(d.Pending(t))
-	lap("status")
-	for d.Pending(t) > 0 {
-		time.Sleep(100 * time.Millisecond)
+	ready := time.Since(began)
+	if n := d.Pending(t); n == 0 {
+		t.Error("the API answers when all links stand, not before")
 	}
-	lap("links")
-	d.Kill()
-	d.StartReady(t)
-	lap("ready again")
-	t.Log(d.Pending(t))
-	t.Log(d.Log())
-	d.Kill()
-	lap("kill")
+	c := d.Client(t)
+	vms, err := c.VMs(ctx, "")
+	must(t, err)
+	if len(vms) != full-spare {
+		t.Errorf("there are %d VMs", len(vms))
+	}
+	var fresh []wire.VM
+	for i := range spare { // into the last slots
+		vm, err := c.Attach(ctx, wire.Attach{Name: fmt.Sprintf("fresh-%d", i), App: "fresh"})
+		must(t, err)
+		fresh = append(fresh, vm)
+	}
+	must(t, c.Detach(ctx, fmt.Sprintf("vm-%d", full-spare-1))) // whose link is the last to be made
+	must(t, c.Destroy(ctx, "app-1000"))
+	guest := d.Host.Guest(t, fresh[0])
+	if _, err := zwrmtest.Ask(t, guest.Namespace, "tcp", outsider(), 10*time.Second); err != nil {
+		t.Errorf("a VM that was attached meanwhile does not reach the internet: %v", err)
+	}
+	check, err := c.CheckNetwork(ctx)
+	must(t, err)
+	if check.InSync {
+		t.Error("the network is in sync while links are missing")
+	}
+	if n := d.Pending(t); n == 0 {
+		t.Error("the requests took until all links stood")
+	} else {
+		t.Logf("ready %s after the start, all requests done after %s; %d links still to make then",
+			ready.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), n)
+	}
+}
+
+func outsider() netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(zwrmtest.OutsideAddress), 80)
+}
+
+// inSync reports an error unless there are as many VMs, each has a TAP, no other TAP
+// is there, and zwrmd finds nothing to mend.
+func inSync(t *testing.T, d *zwrmtest.Daemon, vms int) {
+	t.Helper()
+	if n := len(d.VMs(t)); n != vms {
+		t.Errorf("there are %d VMs, want %d", n, vms)
+	}
+	if n := len(taps(t, d.Host)); n != vms {
+		t.Errorf("there are %d TAPs, want %d", n, vms)
+	}
+	check, err := d.Client(t).CheckNetwork(t.Context())
+	must(t, err)
+	if n := len(check.Differences); n > 0 {
+		t.Errorf("there are %d differences, such as %v", n, check.Differences[0])
+	}
+}
+
+// taps returns the names of the TAPs of ours.
+func taps(t *testing.T, h *zwrmtest.Host) []string {
+	t.Helper()
+	var names []string
+	for _, match := range regexp.MustCompile(`(?m)^\d+: (zvm\d+):`).FindAllStringSubmatch(h.Run(t, "ip", "-o", "link"), -1) {
+		names = append(names, match[1])
+	}
+	return names
+}
+
+// deleteTAPs deletes all TAPs at once. Left to the end of the namespace, they would
+// hold up every change of links on the machine for a quarter of a minute.
+func deleteTAPs(t *testing.T, h *zwrmtest.Host) {
+	t.Helper()
+	h.Do(t, func() {
+		kernel, err := host.Open()
+		must(t, err)
+		defer kernel.Close()
+		ctx := context.WithoutCancel(t.Context()) // the test is over
+		links, err := kernel.Links(ctx)
+		must(t, err)
+		var names []string
+		for _, link := range links {
+			if link.Group.Ours() {
+				names = append(names, link.Name)
+			}
+		}
+		must(t, kernel.SetGroup(ctx, model.GroupUnassigned, names...))
+		group := strconv.FormatUint(uint64(model.GroupUnassigned), 10)
+		must(t, exec.CommandContext(ctx, "ip", "link", "delete", "group", group).Run())
+	})
 }

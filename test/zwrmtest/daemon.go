@@ -27,6 +27,7 @@ import (
 const (
 	readyWithin = time.Minute // a first start tries out whether KVM works
 	pollEvery   = 10 * time.Millisecond
+	maxPause    = 500 * time.Millisecond // between two looks at a state that takes work to find out
 )
 
 // Settings are keys of the configuration file and their values in TOML, as in
@@ -100,10 +101,12 @@ func (h *Host) Start(t testing.TB, settings Settings) *Daemon {
 func (d *Daemon) Start(t testing.TB) {
 	t.Helper()
 	d.StartReady(t)
-	for start := time.Now(); d.Pending(t) > 0; time.Sleep(pollEvery) {
+	pause := pollEvery
+	for start := time.Now(); d.Pending(t) > 0; time.Sleep(pause) {
 		if time.Since(start) > readyWithin {
 			t.Fatalf("links are not made after %s:\n%s", readyWithin, d.process.stderr.String())
 		}
+		pause = min(2*pause, maxPause)
 	}
 }
 

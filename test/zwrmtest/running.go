@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"zwrm/internal/host/nstest"
 )
 
 // Running is a program that runs beside the test.
@@ -14,6 +16,12 @@ func (d *Daemon) Begin(t testing.TB, args ...string) *Running {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), Binary(t, "zwrm"), append([]string{"--socket", d.Socket}, args...)...)
 	return &Running{start(t, d.Host.Namespace, cmd)}
+}
+
+// Begin starts a program in a namespace and does not wait for its end.
+func Begin(t testing.TB, ns *nstest.Namespace, name string, args ...string) *Running {
+	t.Helper()
+	return &Running{start(t, ns, exec.CommandContext(t.Context(), name, args...))}
 }
 
 // Stdout returns what the program has written until now.
