@@ -185,7 +185,7 @@ func taps(t *testing.T, h *zwrmtest.Host) []string {
 func deleteTAPs(t *testing.T, h *zwrmtest.Host) {
 	t.Helper()
 	h.Do(t, func() {
-		kernel, err := host.Open()
+		kernel, err := host.Open(nil)
 		must(t, err)
 		defer kernel.Close()
 		ctx := context.WithoutCancel(t.Context()) // the test is over
