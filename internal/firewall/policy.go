@@ -80,12 +80,16 @@ func forward(p Policy) []Rule {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: Drop, Reason: NoPrivate})
 	}
 	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: Devices{Name: p.External}, To: vms, Packet: Related, Verdict: Accept, Reason: Known})
-	// An address of the subnet that no TAP has would leave by the default route.
-	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned})
+	out := Devices{Name: p.External}
+	rules = append(rules,
+		// An address of the subnet that no TAP has would leave by the default route.
+		Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned},
+		// Somebody outside would make a connection known with it, which the next VM of
+		// this address would take part in: untranslated, since it did not begin it.
+		Rule{Stage: Forward, Family: IPv4, From: out, To: out, Dest: p.Subnet, Verdict: Drop, Reason: Unowned})
 	for _, denied := range p.EgressDeny {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, Dest: denied, Verdict: Drop, Reason: EgressDenied})
 	}
-	out := Devices{Name: p.External}
 	return append(rules,
 		// It would leave with the guest's own address, since what is not tracked is not masqueraded.
 		Rule{Stage: Forward, Family: IPv4, From: vms, To: out, Packet: Invalid, Verdict: Drop, Reason: NotTracked},

@@ -30,6 +30,9 @@ func (f *Fleet) Load(ctx context.Context) error {
 		return err
 	}
 	for _, rest := range state.Released {
+		if int(rest.Slot) >= f.Layout.Capacity() {
+			continue // freed when the subnet was larger
+		}
 		if err := f.slots.Rest(rest); err != nil {
 			return fmt.Errorf("load freed slots: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -335,6 +336,21 @@ func TestQuarantineSurvivesRestart(t *testing.T) {
 	var problem *model.Problem
 	if err := w.deploy("next", 1); !errors.As(err, &problem) || !strings.Contains(err.Error(), "2 more in quarantine") {
 		t.Errorf("error %v, want one about quarantine", err)
+	}
+}
+
+// TestSmallerSubnet: slots that rest and that a smaller subnet has not are no hindrance.
+func TestSmallerSubnet(t *testing.T) {
+	w := newWorld(t, "subnet = \"172.16.0.0/28\"\n")
+	w.must(w.deploy("web", 4))
+	w.must(w.Destroy(t.Context(), "web"))
+	w.stop()
+	var err error
+	w.cfg.Network.Layout, err = ipam.NewLayout(netip.MustParsePrefix("172.16.0.0/29"))
+	w.must(err)
+	w.start()
+	if used, free, resting := w.Slots(); used != 0 || free != 0 || resting != 2 {
+		t.Errorf("%d slots used, %d free, %d rest; want the two of the subnet to rest", used, free, resting)
 	}
 }
 

@@ -96,8 +96,12 @@ func (a *Allocator) Reserve(s Slot) error {
 }
 
 // Rest puts a slot that is free, or was just read as freed at start, to rest
-// until the given moment.
+// until the given moment, and for no longer than one that is freed now: the
+// host's clock may have been set back since.
 func (a *Allocator) Rest(r Rest) error {
+	if last := a.Until(); r.Until.After(last) {
+		r.Until = last
+	}
 	if err := a.Reserve(r.Slot); err != nil {
 		return err
 	}

@@ -64,6 +64,20 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
+// TestRestAfterClockWasSetBack: what was noted by a clock that ran ahead holds a slot
+// no longer than what is freed now.
+func TestRestAfterClockWasSetBack(t *testing.T) {
+	a, c := newAllocator(1)
+	if err := a.Rest(ipam.Rest{Slot: 0, Until: c.now.Add(365 * 24 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if slots, err := a.Take(1); err == nil {
+		t.Fatalf("took %v, which rests", slots)
+	}
+	c.now = c.now.Add(30 * time.Second)
+	take(t, a, 1)
+}
+
 func TestTakeAllOrNone(t *testing.T) {
 	a, _ := newAllocator(5)
 	if _, err := a.Take(6); err == nil {

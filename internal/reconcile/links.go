@@ -78,14 +78,14 @@ func (r *Reconciler) deleteSome(ctx context.Context, some []host.Link) error {
 			names = append(names, link.Name)
 		}
 	}
-	return r.links.DeleteLinks(ctx, names...)
+	return r.erase(ctx, names, r.guests(names))
 }
 
-// guests returns the addresses of the VMs that had the links.
-func (r *Reconciler) guests(links []host.Link) []netip.Addr {
-	guests := make([]netip.Addr, 0, len(links))
-	for _, link := range links {
-		if slot, ok := ipam.ParseTAP(link.Name); ok && int(slot) < r.network.Layout.Capacity() {
+// guests returns the addresses of the guests behind TAPs.
+func (r *Reconciler) guests(taps []string) []netip.Addr {
+	guests := make([]netip.Addr, 0, len(taps))
+	for _, name := range taps {
+		if slot, ok := ipam.ParseTAP(name); ok && int(slot) < r.network.Layout.Capacity() {
 			guests = append(guests, r.network.Layout.Guest(slot))
 		}
 	}

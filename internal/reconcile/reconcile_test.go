@@ -162,6 +162,42 @@ func TestOpenSetsGroupLast(t *testing.T) {
 	}
 }
 
+// TestLatePacketIsForgotten: a packet that was let through just before the link was
+// closed notes its connection behind the first look for such. Nothing is remembered
+// of a guest when its network is removed, and nothing is while its link still stands.
+func TestLatePacketIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	late := hosttest.Flow{Src: netip.MustParseAddr("172.16.0.2"), Dst: netip.MustParseAddr("192.0.2.1"),
+		ReplySrc: netip.MustParseAddr("192.0.2.1"), ReplyDst: netip.MustParseAddr("203.0.113.7")}
+	for name, remove := range map[string]func() error{
+		"a VM": func() error { return w.Remove(t.Context(), vm(1, 0)) },
+		"an orphan": func() error {
+			_, err := w.Sync(t.Context())
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.must(w.Open(t.Context(), vm(1, 0)))
+			w.must(w.kernel.AddFlow(late))
+			w.kernel.Fail = func(op string) error {
+				if op != "delete zvm0" {
+					return nil
+				}
+				if left, err := w.kernel.Remembered(); err != nil || len(left) > 0 {
+					t.Errorf("the link goes, and there is %v (%v)", left, err)
+				}
+				return w.kernel.AddFlow(late)
+			}
+			w.must(w.Close(t.Context(), vm(1, 0)))
+			w.must(remove())
+			if left, err := w.kernel.Remembered(); err != nil || len(left) > 0 {
+				t.Errorf("remembered: %v (%v)", left, err)
+			}
+		})
+	}
+}
+
 func TestShutdownClosesBeforeRulesGo(t *testing.T) {
 	w := newWorld(t)
 	w.rows = []model.VM{vm(1, 0), vm(1, 1)}

@@ -166,13 +166,25 @@ func (r *Reconciler) Remove(ctx context.Context, vms ...model.VM) error {
 	for _, vm := range vms {
 		guests = append(guests, r.network.Layout.Guest(vm.Slot))
 	}
-	if err := r.settings.Forget(ctx, guests...); err != nil {
-		return fmt.Errorf("forget connections of removed VMs: %w", err)
-	}
-	if err := r.links.DeleteLinks(ctx, taps(vms)...); err != nil {
+	if err := r.erase(ctx, taps(vms), guests); err != nil {
 		return fmt.Errorf("remove network: %w", err)
 	}
 	return nil
+}
+
+// erase deletes closed links, and what the kernel remembers of their guests before
+// and behind that. Without the first time, a peer's packets of an old connection
+// would leave by the default route as soon as the link is gone. The second time is
+// for a packet that was let through just before the link was closed: it notes its
+// connection at the end of its way, and a link is gone when no packet is on one.
+func (r *Reconciler) erase(ctx context.Context, names []string, guests []netip.Addr) error {
+	if err := r.settings.Forget(ctx, guests...); err != nil {
+		return err
+	}
+	if err := r.links.DeleteLinks(ctx, names...); err != nil {
+		return err
+	}
+	return r.settings.Forget(ctx, guests...)
 }
 
 // Shutdown leaves the kernel without rules of ours, in the order that opens
