@@ -29,12 +29,16 @@ type Apps interface {
 	Scale(ctx context.Context, name model.Name, n int) (model.App, error)
 	Destroy(ctx context.Context, name model.Name) error
 	Apps(ctx context.Context) ([]model.App, error)
-	Await(ctx context.Context, name model.Name) error // until every guest of the app answers on its address
+	App(ctx context.Context, name model.Name) (model.App, error)
+	Running(ctx context.Context) (map[model.AppID]int, error) // VMs of each app that run
+	Await(ctx context.Context, name model.Name) error         // until every guest of the app answers on its address
 }
 
 // VMs has the VMs of all apps.
 type VMs interface {
 	VMs(ctx context.Context) ([]model.VM, error) // all, ordered by app, then by number
+	AppVMs(ctx context.Context, app model.AppID) ([]model.VM, error)
+	VM(ctx context.Context, name model.Name) (model.VM, error)
 	Restart(ctx context.Context, name model.Name) error
 	Console(ctx context.Context, name model.Name, w io.Writer, follow bool) error
 	Attach(ctx context.Context, name, app model.Name) (model.VM, error)

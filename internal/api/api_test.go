@@ -132,17 +132,19 @@ func TestErrorMapping(t *testing.T) {
 	}
 	requests := []struct{ method, request string }{
 		{"Apps", "GET /v1/apps"},
-		{"Apps", "GET /v1/apps/web"},
-		{"VMs", "GET /v1/apps"},
-		{"VMs", "GET /v1/apps/web"},
+		{"Running", "GET /v1/apps"},
+		{"App", "GET /v1/apps/web"},
+		{"AppVMs", "GET /v1/apps/web"},
 		{"Deploy", `POST /v1/apps {"name":"web","image":"debian"}`},
-		{"Apps", `POST /v1/apps {"name":"web","image":"debian"}`},
+		{"App", `POST /v1/apps {"name":"web","image":"debian"}`},
 		{"Await", `POST /v1/apps?wait=1s {"name":"web","image":"debian"}`},
 		{"Scale", `PATCH /v1/apps/web {"scale":1}`},
 		{"Await", `PATCH /v1/apps/web?wait=1s {"scale":1}`},
 		{"Destroy", "DELETE /v1/apps/web"},
 		{"VMs", "GET /v1/vms"},
-		{"VMs", "GET /v1/vms/web-0"},
+		{"App", "GET /v1/vms?app=web"},
+		{"AppVMs", "GET /v1/vms?app=web"},
+		{"VM", "GET /v1/vms/web-0"},
 		{"Restart", "POST /v1/vms/web-0/restart"},
 		{"Console", "GET /v1/vms/web-0/console"},
 		{"Attach", `POST /v1/attachments {"name":"probe","app":"web"}`},
@@ -159,7 +161,7 @@ func TestErrorMapping(t *testing.T) {
 	}
 	for _, request := range requests {
 		for _, kind := range kinds {
-			if request.method == "Apps" && strings.HasPrefix(request.request, "POST") && kind.status == 404 {
+			if request.method == "App" && strings.HasPrefix(request.request, "POST") && kind.status == 404 {
 				continue // no such app yet: that is what deploy is for
 			}
 			t.Run(request.request+"/"+kind.name, func(t *testing.T) {

@@ -54,11 +54,11 @@ func (s service) listApps(ctx context.Context, _ *struct{}) (*list[wire.App], er
 	if err != nil {
 		return nil, err
 	}
-	running, err := s.running(ctx)
+	running, err := s.Apps.Running(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &list[wire.App]{convert(apps, func(app model.App) wire.App { return wireApp(app, running[app.Name]) })}, nil
+	return &list[wire.App]{convert(apps, func(app model.App) wire.App { return wireApp(app, running[app.ID]) })}, nil
 }
 
 func (s service) getApp(ctx context.Context, in *appInput) (*answer[wire.App], error) {
@@ -66,7 +66,7 @@ func (s service) getApp(ctx context.Context, in *appInput) (*answer[wire.App], e
 	if err != nil {
 		return nil, err
 	}
-	app, err := s.app(ctx, name)
+	app, err := s.Apps.App(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (s service) spec(ctx context.Context, name model.Name, body wire.Deploy) (m
 	}
 	spec := model.Spec{Scale: 1}
 	if body.Scale == nil || body.MemoryMiB == 0 || body.CPUs == 0 {
-		app, err := s.app(ctx, name)
+		app, err := s.Apps.App(ctx, name)
 		switch {
 		case err == nil && app.Spec.Image != "":
 			spec = app.Spec
@@ -173,41 +173,19 @@ func (s service) await(ctx context.Context, name model.Name, wait time.Duration)
 		WithHint("its VMs still run: zwrm ps %s lists them, zwrm logs %s shows what one says", name, name.VMName(0))
 }
 
-// app returns one app, or a Problem that says there is none.
-func (s service) app(ctx context.Context, name model.Name) (model.App, error) {
-	apps, err := s.Apps.Apps(ctx)
-	if err != nil {
-		return model.App{}, err
-	}
-	for _, app := range apps {
-		if app.Name == name {
-			return app, nil
-		}
-	}
-	return model.App{}, model.Problemf(model.NotFound, "no app named %q", name).WithHint("zwrm apps lists the apps")
-}
-
+// answerApp answers with an app. It costs as much as the app has VMs.
 func (s service) answerApp(ctx context.Context, app model.App) (*answer[wire.App], error) {
-	running, err := s.running(ctx)
+	vms, err := s.VMs.AppVMs(ctx, app.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &answer[wire.App]{wireApp(app, running[app.Name])}, nil
-}
-
-// running counts the running VMs of each app.
-func (s service) running(ctx context.Context) (map[model.Name]int, error) {
-	vms, err := s.VMs.VMs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	count := map[model.Name]int{}
+	running := 0
 	for _, vm := range vms {
 		if vm.State == model.Running {
-			count[vm.AppName]++
+			running++
 		}
 	}
-	return count, nil
+	return &answer[wire.App]{wireApp(app, running)}, nil
 }
 
 func isNotFound(err error) bool {

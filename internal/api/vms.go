@@ -41,29 +41,27 @@ func (s service) registerVMs(api huma.API) {
 }
 
 func (s service) listVMs(ctx context.Context, in *listVMsInput) (*list[wire.VM], error) {
-	vms, err := s.VMs.VMs(ctx)
+	vms, err := s.vmsOf(ctx, in.App)
 	if err != nil {
 		return nil, err
 	}
-	if in.App == "" {
-		return &list[wire.VM]{convert(vms, s.wireVM)}, nil
+	return &list[wire.VM]{convert(vms, s.wireVM)}, nil
+}
+
+// vmsOf returns the VMs of an app, or of all for an empty name.
+func (s service) vmsOf(ctx context.Context, app string) ([]model.VM, error) {
+	if app == "" {
+		return s.VMs.VMs(ctx)
 	}
-	name, err := parseName(in.App)
+	name, err := parseName(app)
 	if err != nil {
 		return nil, err
 	}
-	var ofApp []model.VM
-	for _, vm := range vms {
-		if vm.AppName == name {
-			ofApp = append(ofApp, vm)
-		}
+	owner, err := s.Apps.App(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	if len(ofApp) == 0 {
-		if _, err := s.app(ctx, name); err != nil {
-			return nil, err
-		}
-	}
-	return &list[wire.VM]{convert(ofApp, s.wireVM)}, nil
+	return s.VMs.AppVMs(ctx, owner.ID)
 }
 
 func (s service) getVM(ctx context.Context, in *vmInput) (*answer[wire.VM], error) {
@@ -71,16 +69,11 @@ func (s service) getVM(ctx context.Context, in *vmInput) (*answer[wire.VM], erro
 	if err != nil {
 		return nil, err
 	}
-	vms, err := s.VMs.VMs(ctx)
+	vm, err := s.VMs.VM(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	for _, vm := range vms {
-		if vm.Name == name {
-			return &answer[wire.VM]{s.wireVM(vm)}, nil
-		}
-	}
-	return nil, model.Problemf(model.NotFound, "no VM named %q", name).WithHint("zwrm ps lists the VMs")
+	return &answer[wire.VM]{s.wireVM(vm)}, nil
 }
 
 func (s service) restart(ctx context.Context, in *vmInput) (*struct{}, error) {

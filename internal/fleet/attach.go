@@ -46,7 +46,7 @@ func (f *Fleet) Detach(ctx context.Context, name model.Name) error {
 		return model.Problemf(model.Conflict, "%q is a VM of app %q, not an attachment", name, vm.AppName).
 			WithHint("zwrm scale %s N removes VMs", vm.AppName)
 	}
-	app, err := f.app(ctx, vm.AppName)
+	app, err := f.App(ctx, vm.AppName)
 	if err != nil {
 		return err
 	}

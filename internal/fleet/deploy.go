@@ -21,6 +21,9 @@ import (
 func (f *Fleet) Deploy(ctx context.Context, name model.Name, spec model.Spec) (model.App, error) {
 	f.images.RLock()
 	defer f.images.RUnlock()
+	if err := f.checkName(name); err != nil {
+		return model.App{}, err
+	}
 	spec, err := f.checkSpec(spec)
 	if err != nil {
 		return model.App{}, err
@@ -50,7 +53,7 @@ func (f *Fleet) Scale(ctx context.Context, name model.Name, n int) (model.App, e
 		return model.App{}, err
 	}
 	defer unlock()
-	app, err := f.app(ctx, name)
+	app, err := f.App(ctx, name)
 	if err != nil {
 		return model.App{}, err
 	}

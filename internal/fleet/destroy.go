@@ -20,7 +20,7 @@ func (f *Fleet) Destroy(ctx context.Context, name model.Name) error {
 		return err
 	}
 	defer unlock()
-	app, err := f.app(ctx, name)
+	app, err := f.App(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -101,13 +101,7 @@ func (f *Fleet) unplug(ctx context.Context, app model.App, vms []model.VM, rests
 func (f *Fleet) dropRows(ctx context.Context, app model.App, vms []model.VM, rests []ipam.Rest) error {
 	last := model.AppID(0)
 	if app.Spec.Image == "" {
-		left, err := f.Store.AppVMs(ctx, app.ID)
-		if err != nil {
-			return err
-		}
-		if len(left) == len(vms) {
-			last = app.ID
-		}
+		last = app.ID
 	}
 	return f.Store.Remove(ctx, ids(vms), rests, last)
 }

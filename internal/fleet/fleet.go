@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -142,33 +141,15 @@ func (f *Fleet) dir(id model.VMID) string {
 	return filepath.Join(f.Dir, strconv.FormatInt(int64(id), 10))
 }
 
-// app returns the app, or a Problem that says there is none.
-func (f *Fleet) app(ctx context.Context, name model.Name) (model.App, error) {
-	app, err := f.Store.App(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return app, model.Problemf(model.NotFound, "no app named %q", name).WithHint("zwrm apps lists the apps")
-	}
-	return app, err
-}
-
-// vm returns the VM, or a Problem that says there is none.
-func (f *Fleet) vm(ctx context.Context, name model.Name) (model.VM, error) {
-	vm, err := f.Store.VM(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return vm, model.Problemf(model.NotFound, "no VM named %q", name).WithHint("zwrm ps lists the VMs")
-	}
-	return vm, err
-}
-
 // lockVM locks the VM's app and returns the VM as it is then.
 func (f *Fleet) lockVM(ctx context.Context, name model.Name) (vm model.VM, unlock func(), err error) {
-	if vm, err = f.vm(ctx, name); err != nil {
+	if vm, err = f.VM(ctx, name); err != nil {
 		return vm, nil, err
 	}
 	if unlock, err = f.apps.lock(ctx, vm.AppName); err != nil {
 		return vm, nil, err
 	}
-	now, err := f.vm(ctx, name)
+	now, err := f.VM(ctx, name)
 	if err == nil && now.App != vm.App {
 		err = model.Problemf(model.Conflict, "VM %q was replaced by one of app %q meanwhile", name, now.AppName)
 	}

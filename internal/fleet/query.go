@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,17 +11,29 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"zwrm/internal/model"
+	"zwrm/internal/store"
 	"zwrm/internal/vmm"
 )
 
 // Apps returns every app, by name.
-func (f *Fleet) Apps(ctx context.Context) ([]model.App, error) {
-	state, err := f.Store.State(ctx)
-	if err != nil {
-		return nil, err
+func (f *Fleet) Apps(ctx context.Context) ([]model.App, error) { return f.Store.Apps(ctx) }
+
+// App returns the app, or a Problem that says there is none.
+func (f *Fleet) App(ctx context.Context, name model.Name) (model.App, error) {
+	app, err := f.Store.App(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return app, model.Problemf(model.NotFound, "no app named %q", name).WithHint("zwrm apps lists the apps")
 	}
-	slices.SortFunc(state.Apps, func(a, b model.App) int { return cmp.Compare(a.Name, b.Name) })
-	return state.Apps, nil
+	return app, err
+}
+
+// VM returns the VM, or a Problem that says there is none.
+func (f *Fleet) VM(ctx context.Context, name model.Name) (model.VM, error) {
+	vm, err := f.Store.VM(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return vm, model.Problemf(model.NotFound, "no VM named %q", name).WithHint("zwrm ps lists the VMs")
+	}
+	return vm, err
 }
 
 // VMs returns every VM and attachment, by app and number.
@@ -29,16 +42,39 @@ func (f *Fleet) VMs(ctx context.Context) ([]model.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(state.VMs, func(a, b model.VM) int {
-		return cmp.Or(cmp.Compare(a.AppName, b.AppName), cmp.Compare(number(a), number(b)), cmp.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(state.VMs, byNumber)
 	return state.VMs, nil
+}
+
+// AppVMs returns the VMs and attachments of an app, by number.
+func (f *Fleet) AppVMs(ctx context.Context, app model.AppID) ([]model.VM, error) {
+	vms, err := f.Store.AppVMs(ctx, app)
+	slices.SortFunc(vms, byNumber)
+	return vms, err
+}
+
+// byNumber orders VMs by app, and those of an app by number.
+func byNumber(a, b model.VM) int {
+	return cmp.Or(cmp.Compare(a.AppName, b.AppName), cmp.Compare(number(a), number(b)), cmp.Compare(a.Name, b.Name))
+}
+
+// Running returns how many VMs and attachments of each app run. Apps without one are
+// left out.
+func (f *Fleet) Running(ctx context.Context) (map[model.AppID]int, error) {
+	counts, err := f.Store.Counts(ctx)
+	running := map[model.AppID]int{}
+	for key, n := range counts {
+		if key.State == model.Running {
+			running[key.App] = n
+		}
+	}
+	return running, err
 }
 
 // Console writes what the guest said on its console, and with follow what it
 // says from now on, until ctx ends.
 func (f *Fleet) Console(ctx context.Context, name model.Name, w io.Writer, follow bool) error {
-	vm, err := f.vm(ctx, name)
+	vm, err := f.VM(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -51,7 +87,7 @@ func (f *Fleet) Console(ctx context.Context, name model.Name, w io.Writer, follo
 // Await waits until every guest of the app answers on its address. When ctx ends
 // before, the error names one that does not.
 func (f *Fleet) Await(ctx context.Context, name model.Name) error {
-	app, err := f.app(ctx, name)
+	app, err := f.App(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -95,13 +131,10 @@ func (f *Fleet) RemoveImage(ctx context.Context, name model.Name) error {
 
 // States returns how many VMs and attachments are in each state.
 func (f *Fleet) States() (map[model.State]int, error) {
-	state, err := f.Store.State(f.life)
-	if err != nil {
-		return nil, err
-	}
+	counts, err := f.Store.Counts(f.life)
 	states := map[model.State]int{}
-	for _, vm := range state.VMs {
-		states[vm.State]++
+	for key, n := range counts {
+		states[key.State] += n
 	}
-	return states, nil
+	return states, err
 }

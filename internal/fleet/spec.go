@@ -14,6 +14,16 @@ const (
 	defaultCPUs      = 1
 )
 
+// checkName refuses an app whose VMs could not be named: their names are host names,
+// and longer than the app's.
+func (f *Fleet) checkName(name model.Name) error {
+	last := name.VMName(f.Layout.Capacity() - 1)
+	if _, err := model.ParseName(string(last)); err != nil {
+		return model.Problemf(model.Invalid, "the VMs of app %q would have too long names: %w", name, err)
+	}
+	return nil
+}
+
 // checkSpec fills in defaults and refuses what no VM can be made of.
 func (f *Fleet) checkSpec(spec model.Spec) (model.Spec, error) {
 	if spec.MemoryMiB == 0 {

@@ -188,6 +188,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		{"negative cpus", deploy("a", model.Spec{Image: "small", CPUs: -1}), model.Invalid, "out of range"},
 		{"no image", deploy("a", model.Spec{Scale: 1}), model.Invalid, "no image named"},
 		{"unknown image", deploy("a", model.Spec{Image: "nope", Scale: 1}), model.NotFound, `no image named "nope"`},
+		{"name too long for VMs", deploy(strings.Repeat("a", 62), model.Spec{Image: "small"}), model.Invalid, "too long names"},
 		{"scale below 0", deploy("a", model.Spec{Image: "small", Scale: -1}), model.Invalid, "below 0"},
 		{"past the capacity", deploy("a", model.Spec{Image: "small", Scale: 5}), model.Exhausted, "which is 4 VMs: 2 are free"},
 		{"past what is free", deploy("a", model.Spec{Image: "small", Scale: 3}), model.Exhausted, "2 of the subnet's blocks are free"},

@@ -54,6 +54,37 @@ func (s *Store) State(ctx context.Context) (State, error) {
 	return state, nil
 }
 
+// Apps returns every app, ordered by name.
+func (s *Store) Apps(ctx context.Context) ([]model.App, error) {
+	apps, err := list(ctx, s.readers, scanApp, selectApp+` ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("read apps: %w", err)
+	}
+	return apps, nil
+}
+
+// Count says which VMs were counted.
+type Count struct {
+	App   model.AppID
+	State model.State
+}
+
+// Counts returns how many VMs and attachments each app has in each state. What there
+// is none of is left out.
+func (s *Store) Counts(ctx context.Context) (map[Count]int, error) {
+	counts := map[Count]int{}
+	_, err := list(ctx, s.readers, func(scan scanFunc, key *Count) error {
+		var n int
+		err := scan(&key.App, &key.State, &n)
+		counts[*key] = n
+		return err
+	}, `SELECT app, state, count(*) FROM vm GROUP BY app, state`)
+	if err != nil {
+		return nil, fmt.Errorf("count VMs: %w", err)
+	}
+	return counts, nil
+}
+
 // App returns the app of that name, or ErrNotFound.
 func (s *Store) App(ctx context.Context, name model.Name) (model.App, error) {
 	app, err := one(ctx, s.readers, scanApp, selectApp+` WHERE name = ?`, name)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -185,14 +186,39 @@ func expect(t *testing.T, s *Store, app model.App, vms []model.VM) {
 	}
 }
 
+// TestCounts counts each app's VMs by state.
+func TestCounts(t *testing.T) {
+	s := mustOpen(t, testPath(t))
+	web, _ := mustCreate(t, s, testApp("web"), testVM("web", 0, 0), testVM("web", 1, 1))
+	failed := testVM("db", 0, 2)
+	failed.State = model.Failed
+	db, _ := mustCreate(t, s, testApp("db"), failed)
+	mustCreate(t, s, testApp("empty"))
+	counts, err := s.Counts(t.Context())
+	must(t, err)
+	want := map[Count]int{{web.ID, testVM("web", 0, 0).State}: 2, {db.ID, model.Failed}: 1}
+	if !maps.Equal(counts, want) {
+		t.Errorf("counts are %v, want %v", counts, want)
+	}
+	apps, err := s.Apps(t.Context())
+	must(t, err)
+	if len(apps) != 3 || apps[0].ID != db.ID || apps[1].Name != "empty" || apps[2].ID != web.ID {
+		t.Errorf("apps are %v", apps)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	s := mustOpen(t, testPath(t))
 	ctx := t.Context()
 	app, vms := mustCreate(t, s, testApp("web"), testVM("web", 0, 0), testVM("web", 1, 1))
 	soon, late := testTime().UTC(), testTime().Add(time.Hour).UTC()
 
-	if err := s.Remove(ctx, ids(vms[:1]), nil, app.ID); err == nil || !strings.Contains(err.Error(), "it has VMs left") {
-		t.Errorf("delete of an app with VMs: %v", err)
+	third, more := mustCreate(t, s, testApp("third"), testVM("third", 0, 2), testVM("third", 1, 3))
+	for i, left := range []int{2, 1} { // the app goes with its last VM
+		must(t, s.Remove(ctx, ids(more[i:i+1]), nil, third.ID))
+		if apps, err := s.Apps(ctx); err != nil || len(apps) != left {
+			t.Errorf("apps are %v (%v), want %d", apps, err, left)
+		}
 	}
 	err := s.Remove(ctx, ids(vms[:1]), []ipam.Rest{{Slot: 1, Until: soon}}, 0)
 	if err == nil || !strings.Contains(err.Error(), `rest slot 1: VM "web-1" has it`) {

@@ -71,9 +71,9 @@ func (s *Store) Retire(ctx context.Context, app model.App, ids []model.VMID) err
 	})
 }
 
-// Remove deletes VMs, puts slots to rest, and deletes the app unless it is 0.
-// What is gone already is no error, so that a removal may be repeated. It is one
-// to put a slot to rest that a VM has, or to delete an app that has VMs left.
+// Remove deletes VMs, puts slots to rest, and deletes the app unless it is 0 or has
+// VMs left. What is gone already is no error, so that a removal may be repeated. It
+// is one to put a slot to rest that a VM has.
 func (s *Store) Remove(ctx context.Context, vms []model.VMID, rests []ipam.Rest, app model.AppID) error {
 	return s.write(ctx, opRemove, func(tx txn) error {
 		if err := deleteVMs(tx, vms); err != nil {
@@ -85,11 +85,7 @@ func (s *Store) Remove(ctx context.Context, vms []model.VMID, rests []ipam.Rest,
 		if app == 0 {
 			return nil
 		}
-		_, err := tx.exec(`DELETE FROM app WHERE id = ?`, app)
-		if code(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
-			return fmt.Errorf("delete app %d: it has VMs left", app)
-		}
-		if err != nil {
+		if _, err := tx.exec(`DELETE FROM app WHERE id = ? AND NOT EXISTS (SELECT 1 FROM vm WHERE vm.app = app.id)`, app); err != nil {
 			return fmt.Errorf("delete app %d: %w", app, err)
 		}
 		return nil

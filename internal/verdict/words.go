@@ -31,6 +31,9 @@ func (c *inquiry) why(a Answer) string {
 	case firewall.NoPrivate:
 		return "private networking is off, so VMs do not reach each other"
 	case firewall.Unowned:
+		if why := c.noTAP(c.to); why != "" {
+			return why
+		}
 		return fmt.Sprintf("no VM has %s, which is an address of the VMs' subnet", flow.Dest)
 	case firewall.EgressDenied:
 		return fmt.Sprintf("egress_deny lists %s", a.Rule.Dest)

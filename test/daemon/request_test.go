@@ -51,6 +51,7 @@ func TestBadRequest(t *testing.T) {
 		{"deploy shop_1 --image junk", 1, []string{`name "shop_1" has '_'`}},
 		{"deploy shop- --image junk", 1, []string{`name "shop-" begins or ends with "-"`}},
 		{"deploy " + strings.Repeat("a", 64) + " --image junk", 1, []string{"has 64 characters", "at most 63"}},
+		{"deploy " + strings.Repeat("a", 62) + " --image junk", 1, []string{"the VMs of app", "too long names", "-3"}},
 		{"attach one --app Web", 1, []string{`name "Web" has 'W'`}},
 		{"attach One --app web", 1, []string{`name "One" has 'O'`}},
 		{"attach mine --app web", 1, []string{`VM "mine" exists already`}},

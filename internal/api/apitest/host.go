@@ -171,6 +171,30 @@ func (h *Host) Apps(context.Context) ([]model.App, error) {
 	return apps, h.faults["Apps"]
 }
 
+// App returns one app.
+func (h *Host) App(_ context.Context, name model.Name) (model.App, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	app, ok := h.apps[name]
+	if err := h.faults["App"]; err != nil || ok {
+		return app, err
+	}
+	return app, noApp(name)
+}
+
+// Running counts the running VMs of each app.
+func (h *Host) Running(context.Context) (map[model.AppID]int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	running := map[model.AppID]int{}
+	for _, vm := range h.vms {
+		if vm.State == model.Running {
+			running[vm.App]++
+		}
+	}
+	return running, h.faults["Running"]
+}
+
 // Await returns at once, or with the end of ctx when guests are silent.
 func (h *Host) Await(ctx context.Context, _ model.Name) error {
 	h.mu.Lock()

@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -17,6 +18,25 @@ func (h *Host) VMs(context.Context) ([]model.VM, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.vms), h.faults["VMs"]
+}
+
+// AppVMs returns the VMs of an app, by number.
+func (h *Host) AppVMs(_ context.Context, app model.AppID) ([]model.VM, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(h.vms), func(vm model.VM) bool { return vm.App != app }), h.faults["AppVMs"]
+}
+
+// VM returns one VM.
+func (h *Host) VM(_ context.Context, name model.Name) (model.VM, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, vm := range h.vms {
+		if vm.Name == name {
+			return vm, h.faults["VM"]
+		}
+	}
+	return model.VM{}, cmp.Or(h.faults["VM"], noVM(name))
 }
 
 // Restart gives a VM a new process.
