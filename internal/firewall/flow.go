@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 )
 
@@ -102,7 +103,7 @@ func (f Flow) is(p Packet) bool {
 	case RelatedToGateway:
 		return f.is(Related) && f.is(ToGateway)
 	case NotGuest:
-		return f.Source.Is4() && f.Source.As4()[3]&3 != 2
+		return f.Source.Is4() && !ipam.IsGuest(f.Source)
 	}
 	return slices.Contains(f.Is, p)
 }

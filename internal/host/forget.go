@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"zwrm/internal/host/netlink"
+	"zwrm/internal/ipam"
 )
 
 // Of linux/netfilter/nfnetlink_conntrack.h, which golang.org/x/sys does not name.
@@ -62,6 +63,27 @@ func (k *Kernel) ForgetBetween(ctx context.Context, subnet netip.Prefix) error {
 	})
 	if err != nil {
 		return fmt.Errorf("forget connections within %s: %w", subnet, err)
+	}
+	return nil
+}
+
+// ForgetOthers removes the tracked connections of addresses that guests of the subnet
+// have, but none of these has. Whoever wrote to such an address while no rule stood in
+// the way made one, and goes on keeping it alive.
+func (k *Kernel) ForgetOthers(ctx context.Context, subnet netip.Prefix, guests ...netip.Addr) error {
+	known := make(map[netip.Addr]struct{}, len(guests))
+	for _, guest := range guests {
+		known[guest] = struct{}{}
+	}
+	other := func(a netip.Addr) bool {
+		_, ok := known[a]
+		return !ok && subnet.Contains(a) && ipam.IsGuest(a)
+	}
+	err := k.forgetFlows(ctx, func(f flow) bool {
+		return other(f.origSrc) || other(f.origDst) || other(f.replySrc) || other(f.replyDst)
+	})
+	if err != nil {
+		return fmt.Errorf("forget connections of no guest within %s: %w", subnet, err)
 	}
 	return nil
 }

@@ -82,6 +82,9 @@ func (l Layout) Gateway(s Slot) netip.Addr { return l.addr(s, 1) }
 // Guest returns the address of the slot's guest.
 func (l Layout) Guest(s Slot) netip.Addr { return l.addr(s, 2) }
 
+// IsGuest reports whether an IPv4 address is that of a guest, in whichever subnet.
+func IsGuest(a netip.Addr) bool { return a.Is4() && a.As4()[3]&3 == 2 }
+
 // Netmask returns the mask of every block.
 func (Layout) Netmask() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 252}) }
 

@@ -35,6 +35,7 @@ type Settings interface {
 	SetSysctl(name, value string) error
 	Forget(ctx context.Context, guests ...netip.Addr) error
 	ForgetBetween(ctx context.Context, subnet netip.Prefix) error
+	ForgetOthers(ctx context.Context, subnet netip.Prefix, guests ...netip.Addr) error
 }
 
 // Firewall is a dataplane. AddApps and RemoveApps do what is still to be done: an

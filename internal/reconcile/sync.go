@@ -203,5 +203,17 @@ func (r *Reconciler) applyRules(ctx context.Context, want plan.Host) error {
 		return fmt.Errorf("apply rules: %w", err)
 	}
 	r.applied = true
-	return nil
+	// Until now packets may have passed that the rules drop.
+	return r.settings.ForgetOthers(ctx, want.Policy.Subnet, r.guests(want.Links)...)
+}
+
+// guests returns the addresses of the guests behind links.
+func (r *Reconciler) guests(links []plan.Link) []netip.Addr {
+	guests := make([]netip.Addr, 0, len(links))
+	for _, link := range links {
+		if slot, ok := ipam.ParseTAP(link.Name); ok {
+			guests = append(guests, r.network.Layout.Guest(slot))
+		}
+	}
+	return guests
 }

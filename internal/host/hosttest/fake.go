@@ -31,7 +31,7 @@ type Fake struct {
 	//	links                        routes
 	//	ping 172.16.0.14             route 192.0.2.1
 	//	inject 42 bytes into zvm3    route 192.0.2.1 from 172.16.0.14 by zvm3
-	//	send 28 bytes to 172.16.0.14
+	//	send 28 bytes to 172.16.0.14 forget others within 172.16.0.0/16
 	Fail func(op string) error
 
 	mu         sync.Mutex

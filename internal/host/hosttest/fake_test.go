@@ -106,12 +106,12 @@ func TestFailedOperationDoesNothing(t *testing.T) {
 	_, errRoute := fake.Route(ctx, host.RouteQuery{Dest: netip.MustParseAddr("192.0.2.1"), Source: tap(2).Address.Addr(), In: "zvm2"})
 	_, errSysctl := fake.Sysctl("net/ipv4/ip_forward")
 	guest := netip.MustParseAddr("172.16.0.42")
-	packet := []byte{0: 0x45, 16: 172, 17: 16, 18: 0, 19: 10}
+	subnet, packet := netip.MustParsePrefix("172.16.0.0/16"), []byte{0: 0x45, 16: 172, 17: 16, 18: 0, 19: 10}
 	for i, err := range []error{
 		fake.CreateTAP(ctx, tap(5)), fake.SetGroup(ctx, model.GroupUnassigned, "zvm2"),
 		fake.SetUp(ctx, true, "zvm10"), fake.DeleteLinks(ctx, "zvm2"), errLinks, errRoutes, errRoute, errSysctl,
 		fake.EnsureBridge(ctx, "zwrmd1", netip.MustParsePrefix("10.1.0.1/16"), "zwrm"),
-		fake.Forget(ctx, guest), fake.ForgetBetween(ctx, netip.MustParsePrefix("172.16.0.0/16")),
+		fake.Forget(ctx, guest), fake.ForgetBetween(ctx, subnet), fake.ForgetOthers(ctx, subnet),
 		fake.SetSysctl("net/ipv4/ip_forward", "0"), fake.Ping(ctx, guest),
 		fake.Inject(ctx, "zvm2", make([]byte, 60)), fake.Send(ctx, packet),
 	} {
@@ -121,7 +121,7 @@ func TestFailedOperationDoesNothing(t *testing.T) {
 	}
 	want := []string{
 		"links", "routes", "route 192.0.2.1 from 172.16.0.9 by zvm2", "read net/ipv4/ip_forward", "create zvm5", "group zvm2 0x5a000000", "up zvm10", "delete zvm2",
-		"bridge zwrmd1", "forget 172.16.0.42", "forget within 172.16.0.0/16", "sysctl net/ipv4/ip_forward = 0", "ping 172.16.0.42",
+		"bridge zwrmd1", "forget 172.16.0.42", "forget within 172.16.0.0/16", "forget others within 172.16.0.0/16", "sysctl net/ipv4/ip_forward = 0", "ping 172.16.0.42",
 		"inject 60 bytes into zvm2", "send 20 bytes to 172.16.0.10",
 	}
 	if !slices.Equal(asked, want) {

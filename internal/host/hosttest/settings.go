@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"zwrm/internal/host"
+	"zwrm/internal/ipam"
 )
 
 const ipForward = "net/ipv4/ip_forward"
@@ -153,6 +154,25 @@ func (f *Fake) ForgetBetween(ctx context.Context, subnet netip.Prefix) error {
 	}
 	if err != nil {
 		return fmt.Errorf("forget connections within %s: %w", subnet, err)
+	}
+	return nil
+}
+
+// ForgetOthers is host.Kernel's.
+func (f *Fake) ForgetOthers(ctx context.Context, subnet netip.Prefix, guests ...netip.Addr) error {
+	other := func(a netip.Addr) bool {
+		return subnet.Contains(a) && ipam.IsGuest(a) && !slices.Contains(guests, a)
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = f.do("forget others within "+subnet.String(), func() (bool, error) {
+			return f.forgetFlows(func(flow Flow) bool {
+				return slices.ContainsFunc([]netip.Addr{flow.Src, flow.Dst, flow.ReplySrc, flow.ReplyDst}, other)
+			}), nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("forget connections of no guest within %s: %w", subnet, err)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type Host interface {
 	EnsureBridge(ctx context.Context, name string, address netip.Prefix, alias string) error
 	Forget(ctx context.Context, guests ...netip.Addr) error
 	ForgetBetween(ctx context.Context, subnet netip.Prefix) error
+	ForgetOthers(ctx context.Context, subnet netip.Prefix, guests ...netip.Addr) error
 	Sysctl(name string) (string, error)
 	SetSysctl(name, value string) error
 	Ping(ctx context.Context, address netip.Addr) error
@@ -79,6 +80,7 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"Route without what it takes", (*suite).routeLess},
 		{"Forget", (*suite).forget},
 		{"ForgetBetween", (*suite).forgetBetween},
+		{"ForgetOthers", (*suite).forgetOthers},
 		{"Sysctl", (*suite).sysctl},
 		{"Ping", (*suite).ping},
 		{"Inject refuses", (*suite).inject},

@@ -136,6 +136,25 @@ func (s *suite) forgetBetween() {
 	s.remembers(stays[0].String(), stays[1].String())
 }
 
+func (s *suite) forgetOthers() {
+	guest, gateway, nobody := s.layout().Guest(1), s.layout().Gateway(1), s.layout().Guest(2)
+	internet, external := addr("192.0.2.1"), addr("203.0.113.7")
+	stays := []Flow{
+		{Src: guest, Dst: internet, ReplySrc: internet, ReplyDst: external},
+		{Src: guest, Dst: gateway, ReplySrc: gateway, ReplyDst: guest},
+		{Src: internet, Dst: external, ReplySrc: external, ReplyDst: internet},
+	}
+	goes := []Flow{
+		{Src: internet, Dst: nobody, ReplySrc: nobody, ReplyDst: internet}, // by the default route
+		{Src: guest, Dst: nobody, ReplySrc: nobody, ReplyDst: external},    // the same, masqueraded
+	}
+	for _, flow := range append(stays, goes...) {
+		s.must(s.others.AddFlow(flow))
+	}
+	s.must(s.ForgetOthers(s.t.Context(), s.layout().Subnet(), guest))
+	s.remembers(stays[0].String(), stays[1].String(), stays[2].String())
+}
+
 // remembers checks which connections and neighbours the kernel knows.
 func (s *suite) remembers(want ...string) {
 	s.t.Helper()
