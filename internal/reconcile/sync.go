@@ -191,10 +191,6 @@ func (r *Reconciler) applyBase(ctx context.Context, want plan.Host, links linkDi
 	if err := r.links.DeleteLinks(ctx, links.leftovers...); err != nil {
 		return fmt.Errorf("delete bridge of an earlier configuration: %w", err)
 	}
-	// Now, while nobody can have got their slots.
-	if err := r.settings.Forget(ctx, r.guests(links.orphans)...); err != nil {
-		return fmt.Errorf("forget connections of VMs that are gone: %w", err)
-	}
 	return nil
 }
 
@@ -203,17 +199,11 @@ func (r *Reconciler) applyRules(ctx context.Context, want plan.Host) error {
 		return fmt.Errorf("apply rules: %w", err)
 	}
 	r.applied = true
-	// Until now packets may have passed that the rules drop.
-	return r.settings.ForgetOthers(ctx, want.Policy.Subnet, r.guests(want.Links)...)
-}
-
-// guests returns the addresses of the guests behind links.
-func (r *Reconciler) guests(links []plan.Link) []netip.Addr {
-	guests := make([]netip.Addr, 0, len(links))
-	for _, link := range links {
-		if slot, ok := ipam.ParseTAP(link.Name); ok {
-			guests = append(guests, r.network.Layout.Guest(slot))
-		}
+	// Until now packets may have passed that the rules drop. The links of no VM are
+	// closed by now, and nobody can have got their slots.
+	names := make([]string, len(want.Links))
+	for i, link := range want.Links {
+		names[i] = link.Name
 	}
-	return guests
+	return r.settings.ForgetOthers(ctx, want.Policy.Subnet, r.guests(names)...)
 }
