@@ -40,16 +40,23 @@ func tableOfVMs(w io.Writer, vms []wire.VM) {
 }
 
 func (s *session) logsCommand() *cobra.Command {
-	var follow bool
+	var follow, raw bool
 	cmd := &cobra.Command{
-		Use:     "logs VM",
-		Short:   "Show the console of a VM",
-		Long:    "Show the console of a VM, byte by byte as the guest wrote it.",
+		Use:   "logs VM",
+		Short: "Show the console of a VM",
+		Long: `Show the console of a VM, byte by byte as the guest wrote it. On a terminal,
+control characters other than those of colours are shown and not obeyed.`,
 		Example: "  zwrm logs web-0 -f",
 		GroupID: groupVMs,
 		Args:    arguments("VM"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := s.client().Console(cmd.Context(), args[0], s.stdout, follow)
+			out := s.stdout
+			if !raw && terminal(s.stdout) {
+				tamed := &tame{w: s.stdout}
+				defer func() { _ = tamed.Close() }() // the terminal is gone, or shows it
+				out = tamed
+			}
+			err := s.client().Console(cmd.Context(), args[0], out, follow)
 			if follow && errors.Is(err, context.Canceled) {
 				return nil // interrupting is how one ends it
 			}
@@ -57,6 +64,7 @@ func (s *session) logsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what the guest writes from now on")
+	cmd.Flags().BoolVar(&raw, "raw", false, "have a terminal obey what the guest wrote")
 	return cmd
 }
 
