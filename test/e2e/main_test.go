@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +37,7 @@ type world struct {
 func newWorld(t *testing.T, settings zwrmtest.Settings, prepare func(cmd *exec.Cmd)) *world {
 	t.Helper()
 	w := &world{Host: zwrmtest.NewHost(t)}
-	guard(t, w.Dir)
+	w.Guard(t)
 	w.serve(t)
 	w.Foreign(t)
 	w.rules = w.Rules(t)
@@ -52,30 +51,6 @@ func newWorld(t *testing.T, settings zwrmtest.Settings, prepare func(cmd *exec.C
 
 // private is the configuration in which VMs of one app reach each other.
 func private() zwrmtest.Settings { return zwrmtest.Settings{"network.bridge.enabled": "true"} }
-
-// guard kills every process in a folder below dir when the test is over, even if
-// the whole test binary is killed: a VMM outlives zwrmd, and so whoever started it.
-func guard(t *testing.T, dir string) {
-	t.Helper()
-	const script = `cat
-for process in /proc/[0-9]*; do
-	case $(readlink "$process/cwd") in "$0"/*) kill -9 "${process#/proc/}" ;; esac
-done
-rm -rf "$0"`
-	cmd := exec.Command("/bin/sh", "-c", script, dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
-	life, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatalf("start the guard of VMMs: %v", err)
-	}
-	t.Cleanup(func() {
-		_ = life.Close()
-		_ = cmd.Wait() // it says nothing of use: a process that ended meanwhile is its error
-	})
-}
 
 // serve starts the web server of the internet.
 func (w *world) serve(t *testing.T) {

@@ -35,7 +35,10 @@ func testAlwaysClosed(t *testing.T, dataplane config.Dataplane) {
 	if dataplane == config.Nftables {
 		other = config.Iptables
 	}
-	probes := w.probes(t)
+	probes := w.probes(t, [][2]string{
+		{"web-0", "db-0"}, {"db-0", "web-0"}, {"internet", "web-0"}, {"web-0", "host-eth0"}, {"web-0", "own-gateway"},
+		{"stray", "web-0"}, {"stray", "internet"}, {"stray", "own-gateway"}, {"web-0", "stray"}, {"internet", "stray"}, {"host", "stray"},
+	})
 	lines := []*line{w.connect(t, "web-0", "web-1"), w.connect(t, "web-0", "internet")}
 	keep := func(dataplane config.Dataplane) zwrmtest.Settings {
 		s := settings(dataplane, true)
@@ -131,8 +134,9 @@ type pair struct {
 	arrived  func() int
 }
 
-// probes begins to send. It goes on until the test ends.
-func (w *world) probes(t *testing.T) *probes {
+// probes begins to send from each first machine to the second. It goes on until the
+// test ends.
+func (w *world) probes(t *testing.T, pairs [][2]string) *probes {
 	t.Helper()
 	p := &probes{}
 	p.stray.Store(true)
@@ -140,10 +144,7 @@ func (w *world) probes(t *testing.T) *probes {
 	end := make(chan struct{})
 	var senders sync.WaitGroup
 	t.Cleanup(func() { close(end); senders.Wait() })
-	for _, names := range [][2]string{
-		{"web-0", "db-0"}, {"db-0", "web-0"}, {"internet", "web-0"}, {"web-0", "host-eth0"}, {"web-0", "own-gateway"},
-		{"stray", "web-0"}, {"stray", "internet"}, {"stray", "own-gateway"}, {"web-0", "stray"}, {"internet", "stray"}, {"host", "stray"},
-	} {
+	for _, names := range pairs {
 		from, to := w.machines[names[0]], w.target(flow{from: names[0], to: names[1]})
 		source := from.address
 		if names[0] == "host" {
@@ -153,7 +154,7 @@ func (w *world) probes(t *testing.T) *probes {
 		if to.capture != nil {
 			it.arrived = func() int {
 				return len(to.capture.Find(func(p zwrmtest.Packet) bool {
-					return p.DstPort == probePort && (p.Src == source || p.Src == netip.MustParseAddr(zwrmtest.HostAddress))
+					return p.DstPort == probePort && p.Dst == to.address && (p.Src == source || p.Src == netip.MustParseAddr(zwrmtest.HostAddress))
 				}))
 			}
 		}

@@ -3,8 +3,10 @@ package zwrmtest
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -38,8 +40,11 @@ func (p Packet) String() string {
 }
 
 // Capture notes every IP packet that arrives in a namespace, before any rule there
-// sees it.
+// sees it, or every one that leaves, after all rules have.
 type Capture struct {
+	leaving bool
+	except  []int // numbers of links
+
 	mu      sync.Mutex
 	packets []Packet
 	more    chan struct{} // closed and replaced when a packet comes
@@ -48,7 +53,32 @@ type Capture struct {
 // NewCapture begins to note what arrives on any link of a namespace.
 func NewCapture(t testing.TB, ns *nstest.Namespace) *Capture {
 	t.Helper()
-	c := &Capture{more: make(chan struct{})}
+	c := &Capture{}
+	c.begin(t, ns)
+	return c
+}
+
+// NewLeavingCapture begins to note what leaves by any link of a namespace but some:
+// what gets to a machine that the test cannot look into.
+func NewLeavingCapture(t testing.TB, ns *nstest.Namespace, except ...string) *Capture {
+	t.Helper()
+	c := &Capture{leaving: true}
+	for _, name := range except {
+		var link *net.Interface
+		var err error
+		ns.Do(t, func() { link, err = net.InterfaceByName(name) })
+		if err != nil {
+			t.Fatalf("find link %q: %v", name, err)
+		}
+		c.except = append(c.except, link.Index)
+	}
+	c.begin(t, ns)
+	return c
+}
+
+func (c *Capture) begin(t testing.TB, ns *nstest.Namespace) {
+	t.Helper()
+	c.more = make(chan struct{})
 	all := int(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)))
 	fd, err := -1, error(nil)
 	ns.Do(t, func() {
@@ -71,7 +101,6 @@ func NewCapture(t testing.TB, ns *nstest.Namespace) *Capture {
 		for conn.Read(func(fd uintptr) bool { return c.read(int(fd)) }) == nil {
 		}
 	}()
-	return c
 }
 
 // read notes one packet. It reports whether there was one.
@@ -82,7 +111,7 @@ func (c *Capture) read(fd int) bool {
 		return false
 	}
 	link, ok := from.(*unix.SockaddrLinklayer)
-	if err != nil || !ok || link.Pkttype == unix.PACKET_OUTGOING {
+	if err != nil || !ok || (link.Pkttype == unix.PACKET_OUTGOING) != c.leaving || slices.Contains(c.except, link.Ifindex) {
 		return true
 	}
 	if p, ok := parse(buf[:n]); ok {

@@ -6,9 +6,11 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"zwrm/internal/host/nstest"
@@ -62,6 +64,31 @@ func tempDir(t testing.TB) string {
 		t.Fatalf("make folder of host: %v", err)
 	}
 	return dir
+}
+
+// Guard kills every VMM of the host when the test is over, even if the whole test
+// binary is killed: a VMM outlives zwrmd, and so whoever started it. All of them run in
+// folders below that of the host, which goes as well.
+func (h *Host) Guard(t testing.TB) {
+	t.Helper()
+	const script = `cat
+for process in /proc/[0-9]*; do
+	case $(readlink "$process/cwd") in "$0"/*) kill -9 "${process#/proc/}" ;; esac
+done
+rm -rf "$0"`
+	cmd := exec.Command("/bin/sh", "-c", script, h.Dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
+	life, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatalf("start the guard of VMMs: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = life.Close()
+		_ = cmd.Wait() // it says nothing of use: a process that ended meanwhile is its error
+	})
 }
 
 // Run runs a program on the host, which must succeed, and returns its stdout.
