@@ -51,7 +51,7 @@ func (n *neighbours) conflicts(ctx context.Context) (found []doctor.Finding, unk
 		unknown = append(unknown, err)
 	}
 	for _, c := range state.Conflicts {
-		found = append(found, doctor.Finding{Subject: "firewalld", Severity: doctor.Problem, What: c.String()})
+		found = append(found, doctor.Finding{Subject: "firewalld", Severity: doctor.Problem, What: c.What(), Mend: c.Mend()})
 	}
 	return found, unknown
 }

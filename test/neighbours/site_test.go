@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -55,11 +56,12 @@ func settings(dataplane string) zwrmtest.Settings {
 	}
 }
 
-// newSite starts zwrmd and VMs on a host.
-func newSite(t testing.TB, host *zwrmtest.Host, dataplane string) *site {
+// newSite starts zwrmd, with more variables in its environment, and VMs on a host.
+func newSite(t testing.TB, host *zwrmtest.Host, dataplane string, env ...string) *site {
 	t.Helper()
-	s := &site{host: host}
-	s.daemon = host.Start(t, settings(dataplane))
+	s := &site{host: host, daemon: host.NewDaemon(t, settings(dataplane))}
+	s.daemon.Prepare = func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, env...) }
+	s.daemon.Start(t)
 	s.web = [2]*zwrmtest.Guest{s.daemon.Guest(t, "web-0", "web"), s.daemon.Guest(t, "web-1", "web")}
 	s.other = s.daemon.Guest(t, "other-0", "other")
 	for _, guest := range []*zwrmtest.Guest{s.web[0], s.web[1], s.other} {

@@ -51,14 +51,20 @@ type Conflict struct {
 	Target     Target // of the zone
 }
 
-// String says what is where and what to do about it.
-func (c Conflict) String() string {
+// What says what is where.
+func (c Conflict) What() string {
 	if c.Zone == trusted {
-		return fmt.Sprintf("zone %q of firewalld has the target %q, so it does not let VMs pass: give it back the target %q "+
-			"(firewall-cmd --permanent --zone=%[1]s --set-target=%[3]s, then --reload)", c.Zone, c.Target, accept)
+		return fmt.Sprintf("zone %q of firewalld has the target %q, so it does not let VMs pass", c.Zone, c.Target)
 	}
-	return fmt.Sprintf("interfaces %q are in zone %q of firewalld, whose target is %q, so it does not let VMs pass: take them out of it "+
-		"(firewall-cmd --zone=%[2]s --remove-interface=%[1]s, and again with --permanent)", c.Interfaces, c.Zone, c.Target)
+	return fmt.Sprintf("interfaces %q are in zone %q of firewalld, whose target is %q, so it does not let VMs pass", c.Interfaces, c.Zone, c.Target)
+}
+
+// Mend returns the commands after which there is no such conflict, one per line.
+func (c Conflict) Mend() string {
+	if c.Zone == trusted {
+		return fmt.Sprintf("firewall-cmd --permanent --zone=%s --set-target=%s\nfirewall-cmd --reload", c.Zone, accept)
+	}
+	return fmt.Sprintf("firewall-cmd --zone=%[1]s --remove-interface=%[2]s\nfirewall-cmd --permanent --zone=%[1]s --remove-interface=%[2]s", c.Zone, c.Interfaces)
 }
 
 // ConflictError says that firewalld was left as it is.
@@ -68,7 +74,7 @@ type ConflictError struct{ Conflicts []Conflict }
 func (e *ConflictError) Error() string {
 	var texts []string
 	for _, c := range e.Conflicts {
-		texts = append(texts, c.String())
+		texts = append(texts, c.What())
 	}
 	return strings.Join(texts, "; ")
 }

@@ -32,7 +32,7 @@ func TestBinding(t *testing.T) {
 		{name: "one TAP in a zone that drops", zones: map[string][]string{"drop": {"zvm3"}}, targets: map[string]string{"drop": "DROP"},
 			apply: `interfaces "zvm3" are in zone "drop"`},
 		{name: "one TAP in another zone while bound", zones: map[string][]string{"trusted": {"zvm+"}, "work": {"zvm3"}},
-			apply: "firewall-cmd --zone=work --remove-interface=zvm3"},
+			apply: `interfaces "zvm3" are in zone "work"`},
 		{name: "one TAP in a zone that accepts", zones: map[string][]string{"vms": {"zvm3"}}, targets: map[string]string{"vms": "ACCEPT"},
 			diff: missing, did: "addInterface trusted zvm+"},
 		{name: "wider wildcards", zones: map[string][]string{"public": {"z+", "+"}},
@@ -40,7 +40,7 @@ func TestBinding(t *testing.T) {
 		{name: "narrower wildcard", zones: map[string][]string{"home": {"zvm1+"}},
 			apply: `interfaces "zvm1+" are in zone "home"`},
 		{name: "trusted does not accept", targets: map[string]string{"trusted": "%%REJECT%%"},
-			apply: "--zone=trusted --set-target=ACCEPT"},
+			apply: `zone "trusted" of firewalld has the target "%%REJECT%%"`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -189,6 +189,19 @@ func TestState(t *testing.T) {
 	f.mu.Unlock()
 	if _, err := z.State(t.Context()); !strings.Contains(message(err), `settings of zone "trusted" have no target`) {
 		t.Errorf("without a target: %v", err)
+	}
+}
+
+// TestMend: the commands for each conflict.
+func TestMend(t *testing.T) {
+	t.Parallel()
+	for conflict, want := range map[Conflict]string{
+		{"zvm3", "work", "default"}:       "firewall-cmd --zone=work --remove-interface=zvm3\nfirewall-cmd --permanent --zone=work --remove-interface=zvm3",
+		{"zvm+", "trusted", "%%REJECT%%"}: "firewall-cmd --permanent --zone=trusted --set-target=ACCEPT\nfirewall-cmd --reload",
+	} {
+		if got := conflict.Mend(); got != want {
+			t.Errorf("of %+v: %q, want %q", conflict, got, want)
+		}
 	}
 }
 
