@@ -117,6 +117,8 @@ func input(p Policy) []Rule {
 	rules := []Rule{
 		{Stage: Input, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
 		{Stage: Input, Family: IPv4, From: vms, Packet: RelatedToGateway, Verdict: Accept, Reason: Known},
+		// A service would drop a wrong checksum by itself, and nobody would know.
+		{Stage: Input, Family: IPv4, From: vms, Packet: Invalid, Verdict: Drop, Reason: NotTracked},
 		{Stage: Input, Family: IPv4, From: vms, Packet: EchoGateway, Verdict: Accept, Reason: Ping},
 	}
 	for _, service := range p.HostAccess {

@@ -81,6 +81,8 @@ func badHosts() []refusal {
 			says: []string{`chain "ZWRM-PRIVATE"`, `table "filter"`, "not ZWRM's", "rename it"}},
 		{name: "foreign chain of IPv6", host: "ip6tables -t raw -N ZWRM-RAW\nip6tables -t raw -A ZWRM-RAW -j ACCEPT",
 			says: []string{`chain "ZWRM-RAW"`, "ip6tables", "not ZWRM's"}},
+		{name: "foreign table of nftables", settings: zwrmtest.Settings{"network.firewall": `"nftables"`}, host: "nft add table inet zwrm",
+			says: []string{"network.firewall", `table "inet zwrm" of nftables is not ZWRM's`, "nft delete table inet zwrm"}},
 		{name: "foreign bridge", settings: private(), host: "ip link add zwrmd0 type bridge",
 			says: []string{`network.bridge.name = "zwrmd0"`, "not ours", "choose another name"}},
 	}

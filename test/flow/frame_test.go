@@ -16,6 +16,7 @@ const (
 
 	protocolICMP = 1
 	protocolIPIP = 4
+	protocolTCP  = 6
 	protocolUDP  = 17
 	protocol6in4 = 41
 	protocolGRE  = 47

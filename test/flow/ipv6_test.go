@@ -16,6 +16,7 @@ import (
 // The addresses of TestIPv6 (RFC 3849).
 const (
 	outside6 = "2001:db8:1::2"
+	uplink6  = "2001:db8:1::1"
 	gateway6 = "2001:db8:2::1"
 	guest6   = "2001:db8:2::2"
 )
@@ -34,13 +35,16 @@ func testIPv6(t *testing.T, dataplane config.Dataplane) {
 	w.giveIPv6(t, guest)
 	outside := zwrmtest.NewCapture(t, w.Outside)
 	frames := guest.Capture()
+	service := listenUDP(t, w.Namespace, addrPort("::", 9006)) // of the host
 	mac := ipam.GatewayMAC()
 	mac[5]++ // somebody's
 	exchange := func(port uint16) {
 		t.Helper()
-		packet := udp6(addrPort(guest6, port), addrPort(outside6, 9000))
-		if err := guest.Send(ethernet(mac, etherTypeIPv6, packet)); err != nil {
-			t.Fatal(err)
+		for _, to := range append(hosts6(), outside6) {
+			packet := udp6(addrPort(guest6, port), addrPort(to, 9006))
+			if err := guest.Send(ethernet(mac, etherTypeIPv6, packet)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		conn := listenUDP(t, w.Namespace, addrPort(gateway6, 0))
 		to := net.UDPAddrFromAddrPort(addrPort(guest6, port))
@@ -57,14 +61,35 @@ func testIPv6(t *testing.T, dataplane config.Dataplane) {
 			t.Errorf("IPv6 got to a guest: % x", frame)
 		}
 	}
+	if from, ok := heard(t, service, dropped); ok {
+		t.Errorf("IPv6 of a guest got to a service of the host, from %s", from)
+	}
 	w.removeRules(t)
 	exchange(4001)
 	outside.Await(t, "IPv6 of a guest without rules", func(p zwrmtest.Packet) bool { return p.SrcPort == 4001 })
+	for _, address := range hosts6() {
+		if from, ok := heard(t, service, answered); !ok || from.Port() != 4001 {
+			t.Errorf("without rules, a service of the host heard from %s, and not from the guest for each address such as %s", from, address)
+		}
+	}
 	for _, from := range []string{"the host", "outside"} {
 		if !arrives(frames, 4001) {
 			t.Errorf("without rules, no IPv6 from %s got to a guest either", from)
 		}
 	}
+}
+
+// hosts6 are addresses of the host: that of the TAP, that of eth0, and all nodes.
+func hosts6() []string { return []string{gateway6, uplink6, "ff02::1"} }
+
+// heard waits for a datagram, and returns whom it comes from.
+func heard(t *testing.T, conn *net.UDPConn, within time.Duration) (netip.AddrPort, bool) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := conn.ReadFromUDPAddrPort(make([]byte, 64))
+	return from, err == nil
 }
 
 // arrives waits for a frame of IPv6 to a port.
@@ -125,13 +150,13 @@ func (w *world) giveIPv6(t *testing.T, guest *zwrmtest.Guest) {
 	for _, command := range []string{
 		"ip address add " + gateway6 + "/64 dev " + tap + " nodad",
 		"ip neighbour add " + guest6 + " lladdr " + guest.VM.MAC + " dev " + tap + " nud permanent",
-		"ip address add 2001:db8:1::1/64 dev eth0 nodad",
+		"ip address add " + uplink6 + "/64 dev eth0 nodad",
 	} {
 		words := strings.Fields(command)
 		w.Run(t, words[0], words[1:]...)
 	}
 	zwrmtest.Run(t, w.Outside, "ip", "address", "add", outside6+"/64", "dev", "eth0", "nodad")
-	zwrmtest.Run(t, w.Outside, "ip", "route", "add", "2001:db8:2::/64", "via", "2001:db8:1::1")
+	zwrmtest.Run(t, w.Outside, "ip", "route", "add", "2001:db8:2::/64", "via", uplink6)
 }
 
 // passIPv4 returns when the guests and the internet have exchanged something: what

@@ -133,6 +133,14 @@ func (l *liar) malformed() []lie {
 		change(packet)
 		return [][]byte{l.frame(packet)}
 	}
+	toInternet := func(protocol byte, payload []byte) [][]byte {
+		return [][]byte{l.frame(ip4{source: l.Address(), dest: l.internet, protocol: protocol, payload: payload}.bytes())}
+	}
+	tooLong := datagram(4000, 9000, 0)
+	tooLong[5] += 9
+	christmas := make([]byte, 20) // TCP with no data offset and every flag
+	binary.BigEndian.PutUint16(christmas[2:], 80)
+	christmas[13] = 0xff
 	wrongSum := udp4(netip.AddrPortFrom(l.Address(), 4000), netip.AddrPortFrom(l.gateway, 53))
 	binary.BigEndian.PutUint16(wrongSum[26:], 0x1234)
 	wrongSumOut := udp4(netip.AddrPortFrom(l.Address(), 4000), netip.AddrPortFrom(l.internet, 9000))
@@ -145,7 +153,11 @@ func (l *liar) malformed() []lie {
 		{name: "IP version 5", reason: "malformed", frames: spoil(func(p []byte) { p[0] = 0x55; checkIP(p) })},
 		{name: "cut off in its header", reason: "malformed", frames: [][]byte{l.frame(udp4(netip.AddrPortFrom(l.Address(), 1), netip.AddrPortFrom(l.victim, 2))[:12])}},
 		{name: "wrong checksum of UDP to the internet", reason: "invalid", frames: [][]byte{l.frame(wrongSumOut)}},
-		{name: "wrong checksum of UDP to a service", frames: [][]byte{l.frame(wrongSum)}},
+		{name: "UDP longer than its packet", reason: "invalid", frames: toInternet(protocolUDP, tooLong)},
+		{name: "half a header of UDP", reason: "invalid", frames: toInternet(protocolUDP, tooLong[:4])},
+		{name: "TCP with impossible header", reason: "invalid", frames: toInternet(protocolTCP, christmas)},
+		{name: "ICMP of unknown type", reason: "invalid", frames: toInternet(protocolICMP, news(42, 0, 0, nil))},
+		{name: "wrong checksum of UDP to a service", reason: "invalid", frames: [][]byte{l.frame(wrongSum)}},
 	}
 }
 
@@ -174,7 +186,7 @@ func (l *liar) routes() []lie {
 		{name: "strict source route", reason: "ip-options", frames: with(via(137))},
 		{name: "record route", reason: "ip-options", frames: with(via(7))},
 		{name: "router alert", reason: "ip-options", frames: with([]byte{148, 4, 0, 0})}, // RFC 2113
-		{name: "ICMP redirect to the gateway", reason: "host", frames: icmp(l.gateway, news(redirect, redirectHost, self, udp4(netip.AddrPortFrom(l.gateway, 9), netip.AddrPortFrom(l.internet, 9))))},
+		{name: "ICMP redirect to the gateway", reason: "invalid", frames: icmp(l.gateway, news(redirect, redirectHost, self, udp4(netip.AddrPortFrom(l.gateway, 9), netip.AddrPortFrom(l.internet, 9))))},
 		{name: "ICMP redirect about a connection of the host", reason: "host", frames: icmp(l.host, news(redirect, redirectHost, self, ofHost))},
 		{name: "packet too large, about a connection of the host", reason: "host", frames: icmp(l.host, news(unreachable, tooLarge, 600, ofHost))},
 		{name: "port unreachable, about a connection of another app", reason: "other-app", frames: icmp(l.host, news(unreachable, portUnreachable, 0, ofStranger))},

@@ -56,10 +56,10 @@ func damages() []damage {
 			"iptables filter ZWRM-INPUT rule 2: wanted none, found -p tcp -m tcp --dport 22 -j ACCEPT",
 		}},
 		{name: "rule changed", change: []string{"-D ZWRM-INPUT " + ruleHost, "-A ZWRM-INPUT " + strings.Replace(ruleHost, "DROP", "ACCEPT", 1)}, want: []string{
-			"iptables filter ZWRM-INPUT rule 4: wanted " + ruleHost + ", found " + strings.Replace(ruleHost, "DROP", "ACCEPT", 1),
+			"iptables filter ZWRM-INPUT rule 5: wanted " + ruleHost + ", found " + strings.Replace(ruleHost, "DROP", "ACCEPT", 1),
 		}},
 		{name: "rules reordered", change: []string{"-D ZWRM-INPUT " + ruleHost, "-I ZWRM-INPUT 1 " + ruleHost}, want: []string{
-			"iptables filter ZWRM-INPUT rule 4: wanted " + ruleHost + ", found as rule 1",
+			"iptables filter ZWRM-INPUT rule 5: wanted " + ruleHost + ", found as rule 1",
 		}},
 		{name: "app behind the drop", change: []string{"-D ZWRM-PRIVATE " + ruleDB, "-A ZWRM-PRIVATE " + ruleDB}, want: []string{
 			"iptables filter ZWRM-PRIVATE rule 3: wanted " + ruleLast + ", found as rule 2",
@@ -71,7 +71,7 @@ func damages() []damage {
 			"iptables filter ZWRM-PRIVATE rule 2: wanted none, found " + strings.ReplaceAll(ruleWeb, "0x5a000002", "0x5a000007"),
 		}},
 		{name: "chain of another version", change: []string{":ZWRM-OLD - [0:0]", "-A ZWRM-OLD " + ruleHost, "-A ZWRM-INPUT -j ZWRM-OLD"}, want: []string{
-			"iptables filter ZWRM-INPUT rule 5: wanted none, found -j ZWRM-OLD",
+			"iptables filter ZWRM-INPUT rule 6: wanted none, found -j ZWRM-OLD",
 			"iptables filter ZWRM-OLD: wanted none, found chain of 1 rule",
 		}},
 		{name: "IPv6", tool: "ip6tables", table: "raw", change: []string{"-F ZWRM-RAW",

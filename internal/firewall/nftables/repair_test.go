@@ -25,12 +25,12 @@ func TestRepair(t *testing.T) {
 			"private rule 1: wanted " + ruleSame + ", found missing",
 			"private rule 2: wanted " + ruleLast + ", found missing",
 		}},
-		{"rule deleted", "delete rule inet zwrm input handle HANDLE", []string{"input rule 4: wanted " + ruleHost + ", found missing"}},
+		{"rule deleted", "delete rule inet zwrm input handle HANDLE", []string{"input rule 5: wanted " + ruleHost + ", found missing"}},
 		{"rule added", "insert rule inet zwrm private accept", []string{
 			`private rule 1: wanted none, found rule with handle N, not of ZWRM comment ""`,
 		}},
 		{"rule replaced by one with our comment", `replace rule inet zwrm input handle HANDLE accept comment "zwrm: host"`, []string{
-			"input rule 4: wanted " + ruleHost + `, found rule with handle N, not of ZWRM comment "zwrm: host"`,
+			"input rule 5: wanted " + ruleHost + `, found rule with handle N, not of ZWRM comment "zwrm: host"`,
 		}},
 		{"chain added", "add chain inet zwrm more | add rule inet zwrm more accept", []string{"more: wanted none, found chain of 1 rule"}},
 		{"chain deleted", "delete chain inet zwrm output", []string{"output: wanted chain of 4 rules, found missing"}},
