@@ -16,11 +16,6 @@ func (l *liar) lies() []lie {
 // frame returns an IPv4 packet in an honest frame.
 func (l *liar) frame(packet []byte) []byte { return ethernet(l.mac, etherTypeIPv4, packet) }
 
-// udp returns a datagram of the liar's in an honest frame.
-func (l *liar) udp(to netip.Addr, port uint16) []byte {
-	return l.frame(udp4(netip.AddrPortFrom(l.Address(), 4000), netip.AddrPortFrom(to, port)))
-}
-
 // sources are source addresses that are not the liar's.
 func (l *liar) sources() []lie {
 	block := netip.MustParsePrefix(l.VM.Prefix).Addr()

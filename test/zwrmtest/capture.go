@@ -3,7 +3,6 @@ package zwrmtest
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -63,20 +62,11 @@ func NewCapture(t testing.TB, ns *nstest.Namespace) *Capture {
 func NewLeavingCapture(t testing.TB, ns *nstest.Namespace, except ...string) *Capture {
 	t.Helper()
 	c := &Capture{leaving: true}
-	for _, name := range except {
-		var link *net.Interface
-		var err error
-		ns.Do(t, func() { link, err = net.InterfaceByName(name) })
-		if err != nil {
-			t.Fatalf("find link %q: %v", name, err)
-		}
-		c.except = append(c.except, link.Index)
-	}
-	c.begin(t, ns)
+	c.begin(t, ns, except...)
 	return c
 }
 
-func (c *Capture) begin(t testing.TB, ns *nstest.Namespace) {
+func (c *Capture) begin(t testing.TB, ns *nstest.Namespace, except ...string) {
 	t.Helper()
 	c.more = make(chan struct{})
 	all := int(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)))
@@ -90,6 +80,16 @@ func (c *Capture) begin(t testing.TB, ns *nstest.Namespace) {
 	}
 	if err != nil {
 		t.Fatalf("capture packets: %v", err)
+	}
+	for _, name := range except {
+		link, err := unix.NewIfreq(name)
+		if err == nil {
+			err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, link)
+		}
+		if err != nil {
+			t.Fatalf("find link %q: %v", name, err)
+		}
+		c.except = append(c.except, int(link.Uint32()))
 	}
 	file := os.NewFile(uintptr(fd), "packets")
 	t.Cleanup(func() { file.Close() })
