@@ -39,7 +39,10 @@ type Decision struct {
 func (r Ruleset) Decide(f Flow) Decision {
 	last := Decision{Verdict: Accept}
 	for _, stage := range f.way() {
-		rule, ok := r.first(stage, f)
+		if stage == NAT && f.is(untracked) {
+			break
+		}
+		rule, ok := r.first(stage, &f)
 		switch {
 		case !ok:
 			continue
@@ -75,19 +78,35 @@ func (f Flow) way() []Stage {
 }
 
 // first returns the rule of the stage that decides about the flow.
-func (r Ruleset) first(stage Stage, f Flow) (Rule, bool) {
+func (r Ruleset) first(stage Stage, f *Flow) (rule Rule, ok bool) {
 	for _, rule := range r.Stage(stage, f.Family) {
-		if !rule.matches(f) {
+		if !rule.matches(*f) {
 			continue
 		}
-		if rule.Verdict != AskPrivate {
-			return rule, true
+		decided := true
+		switch rule.Verdict {
+		case AskGuest:
+			rule, decided = r.first(Guest, f)
+		case AskPrivate:
+			rule, decided = r.first(Private, f)
+		case Untrack:
+			f.untrack()
+			decided = false
 		}
-		if rule, ok := r.first(Private, f); ok {
+		if decided {
 			return rule, true
 		}
 	}
 	return Rule{}, false
+}
+
+// untracked is the property of a packet whose connection is not kept account of.
+const untracked Packet = "untracked"
+
+// untrack takes what is known of the packet's connection away.
+func (f *Flow) untrack() {
+	f.Is = slices.DeleteFunc(slices.Clone(f.Is), func(p Packet) bool { return p == Established || p == Related || p == Invalid })
+	f.Is = append(f.Is, untracked)
 }
 
 func (r Rule) matches(f Flow) bool {
@@ -104,6 +123,8 @@ func (f Flow) is(p Packet) bool {
 		return f.is(Related) && f.is(ToGateway)
 	case NotGuest:
 		return f.Source.Is4() && !ipam.IsGuest(f.Source)
+	case ToGuest:
+		return f.Dest.Is4() && ipam.IsGuest(f.Dest)
 	}
 	return slices.Contains(f.Is, p)
 }

@@ -28,7 +28,7 @@ type App struct {
 // apps, never on the number of VMs.
 func Build(p Policy) Ruleset {
 	var rules []Rule
-	for _, part := range [][]Rule{ingress(), forward(p), private(p), input(p), output(), nat(p)} {
+	for _, part := range [][]Rule{ingress(), guest(p), forward(p), private(p), input(p), output(), nat(p)} {
 		rules = append(rules, part...)
 	}
 	return Ruleset{Rules: rules}
@@ -41,27 +41,37 @@ func AppRule(a App) Rule {
 		Verdict: Accept, Reason: SameApp, App: a.Name}
 }
 
-// ingress closes TAPs that belong to no app, and drops what a guest may not
-// say: any source but its own address. The two tests for it need no address of
+// ingress closes TAPs that belong to no app.
+func ingress() []Rule {
+	vms := Devices{VMs: true}
+	return []Rule{
+		{Stage: Ingress, Family: IPv4, From: vms, Verdict: AskGuest, Reason: FromVM},
+		{Stage: Ingress, Family: Both, From: Devices{Group: model.GroupUnassigned}, Verdict: Drop, Reason: Unassigned},
+		{Stage: Ingress, Family: Both, From: Devices{Stray: true}, Verdict: Drop, Reason: StrayTAP},
+		{Stage: Ingress, Family: IPv6, From: vms, Verdict: Drop, Reason: NoIPv6},
+	}
+}
+
+// guest drops what a guest may not say: any source but its own address. The two tests for it need no address of
 // any guest: the route back must lead to the TAP the packet came by, which
 // leaves the four addresses of its /30, and only the third of them is a guest's. A
 // guest's Ethernet address follows from its IPv4 address.
 //
 // Options of the header would route a packet past the rules that look at where it
 // goes. What is for more than one receiver is of no use between two of them.
-func ingress() []Rule {
-	vms := Devices{VMs: true}
+//
+// What goes from VM to VM needs no connection: whoever may speak to another may be
+// answered, and who may follows from the two devices.
+func guest(p Policy) []Rule {
 	groups := netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4) // RFC 5771
 	return []Rule{
-		{Stage: Ingress, Family: Both, From: Devices{Group: model.GroupUnassigned}, Verdict: Drop, Reason: Unassigned},
-		{Stage: Ingress, Family: Both, From: Devices{Stray: true}, Verdict: Drop, Reason: StrayTAP},
-		{Stage: Ingress, Family: IPv6, From: vms, Verdict: Drop, Reason: NoIPv6},
-		{Stage: Ingress, Family: IPv4, From: vms, Packet: NotGuest, Verdict: Drop, Reason: Spoofed},
-		{Stage: Ingress, Family: IPv4, From: vms, Packet: Misrouted, Verdict: Drop, Reason: Spoofed},
-		{Stage: Ingress, Family: IPv4, From: vms, Packet: ForeignMAC, Verdict: Drop, Reason: SpoofedMAC},
-		{Stage: Ingress, Family: IPv4, From: vms, Packet: Options, Verdict: Drop, Reason: WithOptions},
-		{Stage: Ingress, Family: IPv4, From: vms, Packet: NotUnicast, Verdict: Drop, Reason: Multicast},
-		{Stage: Ingress, Family: IPv4, From: vms, Dest: groups, Verdict: Drop, Reason: Multicast},
+		{Stage: Guest, Family: IPv4, Packet: NotGuest, Verdict: Drop, Reason: Spoofed},
+		{Stage: Guest, Family: IPv4, Packet: Misrouted, Verdict: Drop, Reason: Spoofed},
+		{Stage: Guest, Family: IPv4, Packet: ForeignMAC, Verdict: Drop, Reason: SpoofedMAC},
+		{Stage: Guest, Family: IPv4, Packet: Options, Verdict: Drop, Reason: WithOptions},
+		{Stage: Guest, Family: IPv4, Packet: NotUnicast, Verdict: Drop, Reason: Multicast},
+		{Stage: Guest, Family: IPv4, Dest: groups, Verdict: Drop, Reason: Multicast},
+		{Stage: Guest, Family: IPv4, Dest: p.Subnet, Packet: ToGuest, Verdict: Untrack, Reason: Peers},
 	}
 }
 
@@ -71,17 +81,17 @@ func ingress() []Rule {
 // own goes by the rules for what is new.
 func forward(p Policy) []Rule {
 	vms := Devices{VMs: true}
-	rules := append(closed(Forward),
-		Rule{Stage: Forward, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
-		Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Established, Verdict: Accept, Reason: Known})
+	rules := closed(Forward)
 	if p.Private {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: AskPrivate, Reason: Peers})
 	} else {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: Drop, Reason: NoPrivate})
 	}
-	rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: Devices{Name: p.External}, To: vms, Packet: Related, Verdict: Accept, Reason: Known})
 	out := Devices{Name: p.External}
 	rules = append(rules,
+		Rule{Stage: Forward, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
+		Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Established, Verdict: Accept, Reason: Known},
+		Rule{Stage: Forward, Family: IPv4, From: out, To: vms, Packet: Related, Verdict: Accept, Reason: Known},
 		// An address of the subnet that no TAP has would leave by the default route.
 		Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned},
 		// Somebody outside would make a connection known with it, which the next VM of
@@ -98,11 +108,13 @@ func forward(p Policy) []Rule {
 		Rule{Stage: Forward, Family: IPv4, To: vms, Verdict: Drop, Reason: Unpublished})
 }
 
+// private lets through at once what is of a connection, for a dataplane that keeps
+// account of those between VMs: it may ask many apps.
 func private(p Policy) []Rule {
 	if !p.Private {
 		return nil
 	}
-	var rules []Rule
+	rules := []Rule{{Stage: Private, Family: IPv4, Packet: Established, Verdict: Accept, Reason: Known}}
 	for _, app := range p.Apps {
 		rules = append(rules, AppRule(app))
 	}

@@ -14,6 +14,7 @@ type Stage string
 // none matches is the rest of the host's business.
 const (
 	Ingress Stage = "ingress" // received, before connection tracking
+	Guest   Stage = "guest"   // asked by Ingress for what VMs send
 	Forward Stage = "forward" // routed from one device to another
 	Private Stage = "private" // asked by Forward for VM to VM
 	Input   Stage = "input"   // for the host itself
@@ -28,7 +29,9 @@ type Verdict string
 const (
 	Accept     Verdict = "accept"
 	Drop       Verdict = "drop"
+	AskGuest   Verdict = "ask-guest"   // go on in the stage Guest
 	AskPrivate Verdict = "ask-private" // go on in the stage Private
+	Untrack    Verdict = "untrack"     // go on; connections are not kept account of
 	Masquerade Verdict = "masquerade"  // the source becomes the address of the device it leaves by
 )
 
@@ -77,6 +80,7 @@ const (
 	Invalid          Packet = "invalid"            // connection tracking cannot tell whose it is: its checksum is wrong, or its place in a connection
 	Misrouted        Packet = "misrouted"          // the route back to its source leaves by another device
 	NotGuest         Packet = "not-guest"          // source is not the third address of a /30
+	ToGuest          Packet = "to-guest"           // destination is the third address of a /30
 	ForeignMAC       Packet = "foreign-mac"        // its Ethernet source is not 02:5a and the IPv4 source
 	Options          Packet = "ip-options"         // its IPv4 header has options
 	NotUnicast       Packet = "not-unicast"        // its Ethernet destination is a group or everybody
@@ -98,6 +102,7 @@ const (
 	Multicast    Reason = "multicast"
 	NoIPv6       Reason = "no-ipv6"
 	Known        Reason = "established"
+	FromVM       Reason = "from-vm"
 	Peers        Reason = "vm-to-vm"
 	SameApp      Reason = "app"
 	OtherApp     Reason = "other-app"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"zwrm/internal/firewall"
 	"zwrm/internal/host"
@@ -111,8 +112,8 @@ func (c *inquiry) answer(ctx context.Context) (Answer, error) {
 	if err := c.observe(ctx); err != nil {
 		return Answer{}, err
 	}
-	ingress := firewall.Ruleset{Rules: c.Rules.Stage(firewall.Ingress, c.flow.Family)}
 	if c.flow.From.Name != "" {
+		ingress := firewall.Ruleset{Rules: slices.Concat(c.Rules.Stage(firewall.Ingress, c.flow.Family), c.Rules.Stage(firewall.Guest, c.flow.Family))}
 		if early := ingress.Decide(c.flow); early.Verdict == firewall.Drop {
 			return c.decided(early), nil
 		}

@@ -221,7 +221,7 @@ func TestWithoutPrivateNetworking(t *testing.T) {
 // ones of a connection.
 func TestEveryReason(t *testing.T) {
 	answered := map[firewall.Reason]bool{
-		firewall.Known: true, firewall.Peers: true, firewall.SpoofedMAC: true, firewall.WithOptions: true, firewall.NotTracked: true,
+		firewall.Known: true, firewall.FromVM: true, firewall.Peers: true, firewall.SpoofedMAC: true, firewall.WithOptions: true, firewall.NotTracked: true,
 	}
 	for private, asked := range map[bool][]question{true: questions(), false: {{"web-0 web-1", false, firewall.NoPrivate, ""}}} {
 		p := newPlace(t, private)

@@ -92,7 +92,7 @@ func commands() map[string][]string {
 		"group":  {"zwrm apps", "ip -br link show group 0x5a000001"},
 		"hooks": {"iptables -t raw -S PREROUTING", "iptables -S FORWARD", "iptables -S INPUT", "iptables -S OUTPUT",
 			"iptables -t nat -S POSTROUTING"},
-		"raw":     {"iptables -t raw -S ZWRM-RAW"},
+		"raw":     {"iptables -t raw -S ZWRM-RAW", "iptables -t raw -S ZWRM-GUEST"},
 		"forward": {"iptables -S ZWRM-FORWARD"},
 		"private": {"iptables -S ZWRM-PRIVATE"},
 		"input":   {"iptables -S ZWRM-INPUT"},

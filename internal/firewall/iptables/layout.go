@@ -28,6 +28,7 @@ type ChainName = xtables.ChainName
 // The chains of ours.
 const (
 	RawChain     ChainName = "ZWRM-RAW"
+	GuestChain   ChainName = "ZWRM-GUEST"
 	ForwardChain ChainName = "ZWRM-FORWARD"
 	PrivateChain ChainName = "ZWRM-PRIVATE"
 	InputChain   ChainName = "ZWRM-INPUT"
@@ -56,6 +57,7 @@ type place struct {
 func places() []place {
 	return []place{
 		{firewall.Ingress, Raw, RawChain, "PREROUTING"},
+		{firewall.Guest, Raw, GuestChain, ""},
 		{firewall.Forward, Filter, ForwardChain, "FORWARD"},
 		{firewall.Private, Filter, PrivateChain, ""},
 		{firewall.Input, Filter, InputChain, "INPUT"},

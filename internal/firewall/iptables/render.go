@@ -24,6 +24,10 @@ func render(rules firewall.Ruleset, family firewall.Family) ([]table, error) {
 			}
 			c := chain{name: p.chain, hook: p.hook}
 			for _, r := range stage {
+				if r.Verdict == firewall.Untrack {
+					// A new packet may be compared with each app in turn: it must not be all of them.
+					continue
+				}
 				spec, err := renderRule(r, family)
 				if err != nil {
 					return nil, fmt.Errorf("render rule %q: %w", r, err)
@@ -196,6 +200,8 @@ func target(v firewall.Verdict) (string, error) {
 		return "ACCEPT", nil
 	case firewall.Drop:
 		return "DROP", nil
+	case firewall.AskGuest:
+		return string(GuestChain), nil
 	case firewall.AskPrivate:
 		return string(PrivateChain), nil
 	case firewall.Masquerade:

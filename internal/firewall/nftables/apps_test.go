@@ -91,7 +91,7 @@ func TestAppsMend(t *testing.T) {
 	tests := []struct{ name, change string }{
 		{"element to remove is gone", "delete element inet zwrm same_app { 0x5a000001 . 0x5a000001 }"},
 		{"element to add is there", "add element inet zwrm same_app { 0x5a000003 . 0x5a000003 }"},
-		{"set is gone", "flush chain inet zwrm private\ndelete set inet zwrm same_app"},
+		{"set is gone", "delete rule inet zwrm forward handle SAME\ndelete set inet zwrm same_app"},
 		{"everything is gone", "flush ruleset"},
 	}
 	for _, test := range tests {
@@ -99,7 +99,7 @@ func TestAppsMend(t *testing.T) {
 			onOwnKernel(t, func(t *testing.T) {
 				d := unprotected(t)
 				mustApply(t, d, policy(nil))
-				if out, err := tryNFT(t, test.change+"\n", "-f", "-"); err != nil {
+				if out, err := tryNFT(t, strings.ReplaceAll(test.change, "SAME", sameHandle(t))+"\n", "-f", "-"); err != nil {
 					t.Fatalf("nft: %v\n%s", err, out)
 				}
 				if err := d.RemoveApps(t.Context(), app("db", 1)); err != nil {

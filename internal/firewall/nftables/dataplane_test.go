@@ -57,6 +57,8 @@ func everyForm() firewall.Ruleset {
 		firewall.Rule{Stage: firewall.Forward, Family: firewall.IPv6, Packet: firewall.Established, Verdict: firewall.Accept, Reason: "form"},
 		firewall.Rule{Stage: firewall.Private, Family: firewall.Both, From: firewall.Devices{Group: both.Group}, Verdict: firewall.Accept, Reason: "half", App: "web"},
 		firewall.AppRule(both),
+		firewall.Rule{Stage: firewall.Guest, Family: firewall.IPv4, Packet: firewall.ToGuest, Verdict: firewall.Untrack, Reason: "form"},
+		firewall.Rule{Stage: firewall.Guest, Family: firewall.IPv4, Dest: netip.MustParsePrefix("172.16.0.0/16"), Packet: firewall.ToGuest, Verdict: firewall.Drop, Reason: "form"},
 		firewall.Rule{Stage: firewall.NAT, Family: firewall.Both, Verdict: firewall.Masquerade, Reason: "form"},
 	)}
 }

@@ -4,8 +4,9 @@
 //
 //	table inet zwrm { comment "zwrm"          # flags owner and persist
 //		set same_app  { one element per app }
-//		chain prerouting   priority -300       forged sources, closed TAPs, IPv6, multicast: drop
-//		chain forward      priority 0          -> private: iifgroup . oifgroup @same_app accept, then drop
+//		chain prerouting   priority -300       closed TAPs, IPv6: drop; from a VM -> guest
+//		chain guest                            forged sources, options, multicast: drop; to a VM: notrack
+//		chain forward      priority 0          iifgroup . oifgroup @same_app accept; other VMs -> private: drop
 //		chain input        priority 0
 //		chain output       priority 0
 //		chain postrouting  priority 100, nat   masquerade

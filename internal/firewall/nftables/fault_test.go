@@ -213,7 +213,7 @@ func TestGoneWhileRead(t *testing.T) {
 			}
 			return nil
 		}
-		if got, want := mustDiff(t, d, policy(nil)), "nftables inet zwrm: wanted table of 6 chains, found missing\n"; got != want {
+		if got, want := mustDiff(t, d, policy(nil)), "nftables inet zwrm: wanted table of 7 chains, found missing\n"; got != want {
 			t.Errorf("differences\n%s, want\n%s", got, want)
 		}
 	})
@@ -317,7 +317,7 @@ func TestReadBack(t *testing.T) {
 		{"elements", withoutFirst(unix.NFT_MSG_NEWSETELEM),
 			`write table "zwrm": nftables inet zwrm element 0x5a000001 . 0x5a000001 is missing although zwrm: app db was written`},
 		{"rule", withoutFirst(unix.NFT_MSG_NEWRULE),
-			`write table "zwrm": nftables inet zwrm prerouting rule 1 is missing although iifgroup 0x5a000000 counter drop comment "zwrm: unassigned" was written`},
+			`write table "zwrm": nftables inet zwrm prerouting rule 1 is missing although meta nfproto ipv4 iifgroup & 0xff000000 == 0x5a000000 jump guest comment "zwrm: from-vm" was written`},
 		{"flags", forgetFlags, `write table "zwrm": nftables inet zwrm flags is none although owner,persist was written`},
 	}
 	for _, test := range tests {

@@ -42,6 +42,7 @@ const accept = 1
 // The chains.
 const (
 	PreroutingChain  nfnetlink.ChainName = "prerouting"
+	GuestChain       nfnetlink.ChainName = "guest"
 	ForwardChain     nfnetlink.ChainName = "forward"
 	PrivateChain     nfnetlink.ChainName = "private"
 	InputChain       nfnetlink.ChainName = "input"
@@ -70,6 +71,7 @@ func places() []place {
 	}
 	return []place{
 		{firewall.Ingress, nfnetlink.Chain{Name: PreroutingChain, Base: called("filter", unix.NF_INET_PRE_ROUTING, raw)}},
+		{firewall.Guest, nfnetlink.Chain{Name: GuestChain}},
 		{firewall.Forward, nfnetlink.Chain{Name: ForwardChain, Base: called("filter", unix.NF_INET_FORWARD, filter)}},
 		{firewall.Private, nfnetlink.Chain{Name: PrivateChain}},
 		{firewall.Input, nfnetlink.Chain{Name: InputChain, Base: called("filter", unix.NF_INET_LOCAL_IN, filter)}},

@@ -37,7 +37,7 @@ func masked(mask []byte) expr.Any {
 // family compares the IP version. The matches on addresses read the header of
 // IPv4 and mean nothing on another.
 func (b *builder) family(r firewall.Rule) error {
-	onlyIPv4 := slices.Contains([]firewall.Packet{firewall.NotGuest, firewall.EchoGateway, firewall.ForeignMAC, firewall.Options}, r.Packet)
+	onlyIPv4 := slices.Contains([]firewall.Packet{firewall.NotGuest, firewall.ToGuest, firewall.EchoGateway, firewall.ForeignMAC, firewall.Options}, r.Packet)
 	for _, p := range []netip.Prefix{r.Source, r.Dest} {
 		if p.IsValid() && !p.Addr().Is4() {
 			return fmt.Errorf("address %q is not IPv4", p)
@@ -90,6 +90,20 @@ func (b *builder) prefix(field string, offset uint32, p netip.Prefix) {
 	b.match("ip "+field+" "+text, load4(offset), masked(net.CIDRMask(p.Bits(), 32)), equal(p.Masked().Addr().AsSlice()))
 }
 
+// guestOf compares the destination with all addresses of guests in a subnet at once.
+func (b *builder) guestOf(subnet netip.Prefix) {
+	host, mask := firewall.GuestHost()
+	value, bits := host.As4(), mask.As4()
+	if subnet.IsValid() {
+		within := subnet.Masked().Addr().As4()
+		for i, ones := range net.CIDRMask(subnet.Bits(), 32) {
+			value[i] |= within[i]
+			bits[i] |= ones
+		}
+	}
+	b.match(fmt.Sprintf("ip daddr & %s == %s", netip.AddrFrom4(bits), netip.AddrFrom4(value)), load4(destOffset), masked(bits[:]), equal(value[:]))
+}
+
 func load4(offset uint32) expr.Any {
 	return &expr.Payload{DestRegister: unix.NFT_REG_1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
 }
@@ -101,7 +115,7 @@ func (b *builder) protocol(number byte) {
 
 func (b *builder) packet(p firewall.Packet) error {
 	switch p {
-	case "":
+	case "", firewall.ToGuest: // the latter is compared with the address
 	case firewall.NotGuest:
 		host, mask := firewall.GuestHost()
 		b.match(fmt.Sprintf("ip saddr & %s != %s", mask, host), load4(sourceOffset), masked(mask.AsSlice()), notEqual(host.AsSlice()))

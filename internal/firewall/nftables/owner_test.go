@@ -106,7 +106,7 @@ func TestWithoutFlags(t *testing.T) {
 			t.Errorf("Losses says %q", got)
 		}
 		nft(t, "flush", "ruleset")
-		if got, want := mustDiff(t, d, policy(nil)), "nftables inet zwrm: wanted table of 6 chains, found missing\n"; got != want {
+		if got, want := mustDiff(t, d, policy(nil)), "nftables inet zwrm: wanted table of 7 chains, found missing\n"; got != want {
 			t.Errorf("differences\n%s, want\n%s", got, want)
 		}
 		mustApply(t, d, policy(nil))

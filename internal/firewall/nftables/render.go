@@ -36,15 +36,15 @@ const maxUserdata = 256
 // kernel cannot keep. The rules of apps become elements of a set, which one rule asks.
 func render(rules firewall.Ruleset, able abilities) (table, error) {
 	baseRules, apps := rules.SplitApps()
-	t := table{apps: apps}
+	t := table{apps: apps, set: len(baseRules.Stage(firewall.Private, firewall.Both)) > 0}
+	asking := askingStage(baseRules)
 	for _, p := range places() {
 		c := chain{Chain: p.chain}
 		stage := baseRules.Stage(p.stage, firewall.Both)
 		if len(stage) == 0 {
 			continue
 		}
-		if p.stage == firewall.Private {
-			t.set = true
+		if t.set && p.stage == asking {
 			r, err := sameApp()
 			if err != nil {
 				return table{}, err
@@ -72,9 +72,33 @@ func render(rules firewall.Ruleset, able abilities) (table, error) {
 	return t, nil
 }
 
+// askingStage returns the stage that begins with the rule that asks for apps. It
+// belongs to Private. When all that Forward asks before concerns no packet from one
+// TAP of an app to another, it comes first of all, for it is what most packets between
+// VMs look for.
+func askingStage(rules firewall.Ruleset) firewall.Stage {
+	vms := firewall.Devices{VMs: true}
+	for _, r := range rules.Stage(firewall.Forward, firewall.IPv4) {
+		closed := r.To.Group == model.GroupUnassigned || r.To.Stray
+		if r.Verdict == firewall.AskPrivate {
+			r.Reason = ""
+			if r == (firewall.Rule{Stage: firewall.Forward, Family: firewall.IPv4, From: vms, To: vms, Verdict: firewall.AskPrivate}) {
+				return firewall.Forward
+			}
+		}
+		if !closed {
+			break
+		}
+	}
+	return firewall.Private
+}
+
 // sameApp returns the one rule that lets the VMs of every app reach each other.
 func sameApp() (rule, error) {
 	b := builder{}
+	if err := b.family(firewall.Rule{Family: firewall.IPv4}); err != nil {
+		return rule{}, err
+	}
 	b.match("iifgroup . oifgroup @"+string(setName),
 		&expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: unix.NFT_REG_1},
 		&expr.Meta{Key: expr.MetaKeyOIFGROUP, Register: unix.NFT_REG32_01}, // the second 4 bytes of NFT_REG_1
@@ -93,7 +117,11 @@ func renderRule(r firewall.Rule) (rule, error) {
 	b.devices("iif", expr.MetaKeyIIFGROUP, expr.MetaKeyIIFNAME, r.From)
 	b.devices("oif", expr.MetaKeyOIFGROUP, expr.MetaKeyOIFNAME, r.To)
 	b.prefix("saddr", sourceOffset, r.Source)
-	b.prefix("daddr", destOffset, r.Dest)
+	if r.Packet == firewall.ToGuest {
+		b.guestOf(r.Dest)
+	} else {
+		b.prefix("daddr", destOffset, r.Dest)
+	}
 	if err := b.packet(r.Packet); err != nil {
 		return rule{}, err
 	}
@@ -157,8 +185,12 @@ func (b *builder) verdict(v firewall.Verdict) error {
 		b.match("accept", &expr.Verdict{Kind: expr.VerdictAccept})
 	case firewall.Drop:
 		b.match("drop", &expr.Verdict{Kind: expr.VerdictDrop})
+	case firewall.AskGuest:
+		b.match("jump "+string(GuestChain), &expr.Verdict{Kind: expr.VerdictJump, Chain: string(GuestChain)})
 	case firewall.AskPrivate:
 		b.match("jump "+string(PrivateChain), &expr.Verdict{Kind: expr.VerdictJump, Chain: string(PrivateChain)})
+	case firewall.Untrack:
+		b.match("notrack", &expr.Notrack{})
 	case firewall.Masquerade:
 		b.match("masquerade", &expr.Masq{})
 	default:

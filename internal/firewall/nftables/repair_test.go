@@ -8,9 +8,10 @@ import (
 
 // Rules as Diff tells them.
 const (
-	ruleSame = `iifgroup . oifgroup @same_app accept comment "zwrm: app"`
-	ruleLast = `meta nfproto ipv4 counter drop comment "zwrm: other-app"`
-	ruleHost = `meta nfproto ipv4 iifgroup & 0xff000000 == 0x5a000000 counter drop comment "zwrm: host"`
+	ruleSame  = `meta nfproto ipv4 iifgroup . oifgroup @same_app accept comment "zwrm: app"`
+	ruleKnown = `meta nfproto ipv4 ct state established accept comment "zwrm: established"`
+	ruleLast  = `meta nfproto ipv4 counter drop comment "zwrm: other-app"`
+	ruleHost  = `meta nfproto ipv4 iifgroup & 0xff000000 == 0x5a000000 counter drop comment "zwrm: host"`
 )
 
 // TestRepair: on a kernel where others can change the table, Diff names each thing
@@ -18,11 +19,11 @@ const (
 func TestRepair(t *testing.T) {
 	tests := []struct {
 		name   string
-		change string // lines for nft, between bars; HANDLE is that of the last rule of input
+		change string // lines for nft, between bars; HANDLE is that of the last rule of input, SAME that of the first of forward
 		want   []string
 	}{
 		{"chain flushed", "flush chain inet zwrm private", []string{
-			"private rule 1: wanted " + ruleSame + ", found missing",
+			"private rule 1: wanted " + ruleKnown + ", found missing",
 			"private rule 2: wanted " + ruleLast + ", found missing",
 		}},
 		{"rule deleted", "delete rule inet zwrm input handle HANDLE", []string{"input rule 5: wanted " + ruleHost + ", found missing"}},
@@ -54,10 +55,9 @@ func TestRepair(t *testing.T) {
 			`add element inet zwrm same_app { 0x5a000001 . 0x5a000001 comment "mine" }`, []string{
 			`element 0x5a000001 . 0x5a000001: wanted zwrm: app db, found "mine"`,
 		}},
-		{"set made anew without a size", "flush chain inet zwrm private | delete set inet zwrm same_app | " +
+		{"set made anew without a size", "delete rule inet zwrm forward handle SAME | delete set inet zwrm same_app | " +
 			"add set inet zwrm same_app { type devgroup . devgroup; }", []string{
-			"private rule 1: wanted " + ruleSame + ", found missing",
-			"private rule 2: wanted " + ruleLast + ", found missing",
+			"forward rule 1: wanted " + ruleSame + ", found missing",
 			"set same_app: wanted set of 2 apps, found missing",
 			"set same_app: wanted none, found set of size 0",
 		}},
@@ -69,8 +69,7 @@ func TestRepair(t *testing.T) {
 			onOwnKernel(t, func(t *testing.T) {
 				d := unprotected(t)
 				mustApply(t, d, policy(nil))
-				handle := lastHandle(nft(t, "-a", "list", "chain", "inet", "zwrm", "input"))
-				change := strings.NewReplacer("HANDLE", handle, " | ", "\n").Replace(test.change)
+				change := strings.NewReplacer("HANDLE", lastHandle(nft(t, "-a", "list", "chain", "inet", "zwrm", "input")), "SAME", sameHandle(t), " | ", "\n").Replace(test.change)
 				if out, err := tryNFT(t, change+"\n", "-f", "-"); err != nil {
 					t.Fatalf("nft %s: %v\n%s", change, err, out)
 				}
@@ -86,6 +85,12 @@ func TestRepair(t *testing.T) {
 			})
 		})
 	}
+}
+
+// sameHandle returns the handle of the rule that asks for apps.
+func sameHandle(t *testing.T) string {
+	t.Helper()
+	return regexp.MustCompile(`@same_app .*# handle (\d+)`).FindStringSubmatch(nft(t, "-a", "list", "chain", "inet", "zwrm", "forward"))[1]
 }
 
 // lastHandle returns the handle of the last rule of a listing.

@@ -178,12 +178,15 @@ func TestForeignRules(t *testing.T) {
 // Steps is the whole way.
 func TestSteps(t *testing.T) {
 	wants := map[string]string{
-		"nftables": `prerouting inet zwrm prerouting: policy: accept
-forward inet zwrm forward: rule "zwrm: vm-to-vm": jump private
-forward inet zwrm private: rule "zwrm: app": accept
-postrouting inet zwrm postrouting: policy: accept
+		"nftables": `prerouting inet zwrm prerouting: rule "zwrm: from-vm": jump guest
+prerouting inet zwrm guest: rule "zwrm: vm-to-vm": continue
+prerouting inet zwrm guest: end of chain: return
+prerouting inet zwrm prerouting: policy: accept
+forward inet zwrm forward: rule "zwrm: app": accept
 `,
 		"iptables": `prerouting ip raw PREROUTING: rule "zwrm: hook": jump ZWRM-RAW
+prerouting ip raw ZWRM-RAW: rule "zwrm: from-vm": jump ZWRM-GUEST
+prerouting ip raw ZWRM-GUEST: end of chain: return
 prerouting ip raw ZWRM-RAW: end of chain: return
 prerouting ip raw PREROUTING: policy: accept
 forward ip filter FORWARD: rule "zwrm: hook": jump ZWRM-FORWARD
