@@ -83,11 +83,14 @@ func (w *world) start() {
 	if err := w.Load(ctx); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := w.net.Sync(ctx); err != nil {
+	if _, err := w.net.Stand(ctx); err != nil {
 		w.t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- w.Run(life) }()
+	if _, err := w.net.Sync(ctx); err != nil { // beside VMs that start, as in zwrmd
+		w.t.Fatal(err)
+	}
 	w.stop = func() {
 		end()
 		if err := errors.Join(<-done, w.store.Close()); err != nil {

@@ -140,6 +140,14 @@ type line struct {
 	answer   *bufio.Reader
 }
 
+// stream sends numbered packets from the internet by way of a guest to the host.
+func (w *world) stream(t *testing.T, vm wire.VM) *zwrmtest.Stream {
+	t.Helper()
+	l := w.hold(t, vm)
+	must(t, l.guest.SetReadDeadline(time.Time{}))
+	return zwrmtest.Through(t, "internet by "+vm.Name, l.internet, l.answer)
+}
+
 // hold has a guest that answers already make a line.
 func (w *world) hold(t *testing.T, vm wire.VM) *line {
 	t.Helper()

@@ -14,8 +14,12 @@ import (
 	"zwrm/test/zwrmtest"
 )
 
+// packets is how many must pass for a stream to flow.
+const packets = 100
+
 // TestDaemonRestartKeepsVMs: VMs outlive a stop of zwrmd and are taken up again at
-// the next start. Meanwhile they are cut off, or not, as on_shutdown says.
+// the next start. Meanwhile they are cut off, or not, as on_shutdown says; with "keep"
+// they lose no packet.
 func TestDaemonRestartKeepsVMs(t *testing.T) {
 	w := newWorld(t, private(), nil)
 	defer w.end(t)
@@ -37,12 +41,17 @@ func TestDaemonRestartKeepsVMs(t *testing.T) {
 	running := w.Dump(t)
 	line := w.hold(t, vms[0])
 	line.carries(t, "before the stop")
+	stream := w.stream(t, vms[1])
+	stream.Flows(t, "before the stop", packets)
 	w.daemon.Stop(t)
 	w.Same(t, running)
 	line.carries(t, "while zwrmd is stopped")
 	w.matrix(t, vms, func(_, _ wire.VM) bool { return true })
+	stream.Flows(t, "while zwrmd is stopped", packets)
 	w.daemon.Start(t)
 	line.carries(t, "after the next start")
+	stream.Flows(t, "after the next start", packets)
+	stream.Lost(t)
 	w.Same(t, running)
 	w.rowsAre(t, vms)
 
@@ -71,7 +80,8 @@ func (w *world) processesAre(t *testing.T, vms []wire.VM) {
 	}
 }
 
-// TestKilledDaemon: while zwrmd is dead, guests keep their network and nothing more.
+// TestKilledDaemon: while zwrmd is dead, guests keep their network and nothing more,
+// and lose no packet.
 // The next start takes up the same processes, and starts the VM anew whose VMM died
 // meanwhile.
 func TestKilledDaemon(t *testing.T) {
@@ -83,9 +93,12 @@ func TestKilledDaemon(t *testing.T) {
 	running := w.Dump(t)
 	line := w.hold(t, vms[0])
 	line.carries(t, "before the kill")
+	stream := w.stream(t, vms[0])
+	stream.Flows(t, "before the kill", packets)
 
 	w.daemon.Kill()
 	line.carries(t, "while no zwrmd runs")
+	stream.Flows(t, "while no zwrmd runs", packets)
 	w.matrix(t, vms, func(_, _ wire.VM) bool { return true })
 	w.online(t, vms[1])
 	w.cutOff(t, vms[0], "ping?"+other.VM.GuestIP)
@@ -107,6 +120,8 @@ func TestKilledDaemon(t *testing.T) {
 	w.againAs(t, vms[1])
 	w.matrix(t, vms, func(_, _ wire.VM) bool { return true })
 	line.carries(t, "after all that")
+	stream.Flows(t, "after all that", packets)
+	stream.Lost(t)
 	if got := w.vm(t, "web-0"); got != vms[0] {
 		t.Errorf("web-0 is %v and was %v", got, vms[0])
 	}
