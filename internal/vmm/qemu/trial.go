@@ -26,10 +26,11 @@ type trial struct {
 	status   int
 }
 
-// A CPU counts that far in 10 ms, TCG in 100 ms; QEMU itself starts in 100 ms.
+// A CPU counts that far in 10 ms, TCG in 100 ms; QEMU itself starts in 100 ms. It waits
+// longer for a CPU on a host that starts much at once.
 const (
 	trialCPUSeconds = 1
-	trialTime       = 5 * time.Second
+	trialTime       = 30 * time.Second
 )
 
 // try runs the trial with an accelerator and returns why it did not end well. A zwrmd
