@@ -48,6 +48,7 @@ type Daemon struct {
 	events     *event.Log
 	reconciler *reconcile.Reconciler
 	driver     *qemu.Driver
+	frames     frames
 	suspicion  chan struct{} // rules may have been changed by somebody else
 }
 

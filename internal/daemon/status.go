@@ -75,29 +75,6 @@ func (n network) Repair(ctx context.Context) ([]wire.Difference, error) {
 	return differences(findings), errors.Join(err, reconnected)
 }
 
-// The reasons of what the kernel refuses before it asks a rule.
-const (
-	malformed  firewall.Reason = "malformed"
-	fragmented firewall.Reason = "fragments"
-	ipv6Off    firewall.Reason = "ipv6-off"
-)
-
-// drops returns what was dropped, by our rules and by the kernel itself.
-func (d *Daemon) drops(ctx context.Context) (firewall.Drops, error) {
-	drops, err := d.dataplane.Drops(ctx)
-	if err != nil {
-		return nil, err
-	}
-	refused, err := d.kernel.Refused()
-	if err != nil {
-		return nil, err
-	}
-	drops.Add(malformed, firewall.Count{Packets: refused.Malformed})
-	drops.Add(fragmented, firewall.Count{Packets: refused.Fragments})
-	drops.Add(ipv6Off, firewall.Count{Packets: refused.IPv6})
-	return drops, nil
-}
-
 // dropped returns the reasons in the order of the alphabet.
 func dropped(drops firewall.Drops) []wire.Drop {
 	out := make([]wire.Drop, 0, len(drops))

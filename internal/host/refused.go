@@ -2,11 +2,18 @@ package host
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"zwrm/internal/host/netlink"
+	"zwrm/internal/model"
 )
 
 // Refused is how many packets the kernel refused by itself, before it asked any
@@ -44,6 +51,53 @@ func (k *Kernel) Refused() (Refused, error) {
 		return Refused{}, fmt.Errorf("read the kernel's counters: %w", err)
 	}
 	return refused, nil
+}
+
+// NotTaken returns how many frames of each TAP of ours the kernel threw away before it
+// asked any rule, by the number of the TAP: those of a kind that nobody here speaks,
+// with a VLAN tag, for another Ethernet address, or sent while the TAP was down. With
+// the TAP its counter goes. The list is as long as there are TAPs.
+func (k *Kernel) NotTaken(ctx context.Context) (map[int]uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	frames := map[int]uint64{}
+	if err := k.list(func() error {
+		clear(frames)
+		request := netlink.NewLink(unix.RTM_GETLINK, unix.NLM_F_DUMP, 0, 0, 0)
+		request.Nest(unix.IFLA_LINKINFO, func() { request.Bytes(unix.IFLA_INFO_KIND, []byte(KindTUN)) })
+		return k.dump.Query(request, func(payload []byte) {
+			if index, n, ours := notTaken(payload); ours {
+				frames[index] = n
+			}
+		})
+	}); err != nil {
+		return nil, fmt.Errorf("read the counters of TAPs: %w", err)
+	}
+	return frames, nil
+}
+
+// notTaken reads a link's message (RTM_NEWLINK).
+func notTaken(payload []byte) (index int, frames uint64, ours bool) {
+	// Of struct rtnl_link_stats64 (linux/if_link.h). Before Linux 5.19 it ends before
+	// the second.
+	const dropped, otherHost = 6, 24
+	if len(payload) < unix.SizeofIfInfomsg {
+		return 0, 0, false
+	}
+	for attribute, value := range netlink.Attributes(payload[unix.SizeofIfInfomsg:]) {
+		switch attribute {
+		case unix.IFLA_GROUP:
+			ours = model.Group(netlink.Uint32(value, 0)).Ours()
+		case unix.IFLA_STATS64:
+			for _, field := range []int{dropped, otherHost} {
+				if len(value) >= 8*(field+1) {
+					frames += binary.NativeEndian.Uint64(value[8*field:])
+				}
+			}
+		}
+	}
+	return int(netlink.Uint32(payload, 4)), frames, ours
 }
 
 // counters reads a group of counters: a line of names and one of values, both

@@ -91,8 +91,8 @@ type NetworkStatus struct {
 }
 
 // Drop is what was dropped for one reason: by our rules since zwrmd made them or took
-// them over, or by the kernel itself, of all devices of the host: malformed,
-// fragments, ipv6-off.
+// them over, or by the kernel itself: malformed, fragments and ipv6-off of all devices
+// of the host, not-taken of TAPs.
 type Drop struct {
 	Reason  string `json:"reason" example:"other-app"`
 	Packets uint64 `json:"packets"`

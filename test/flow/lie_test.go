@@ -17,7 +17,7 @@ import (
 // lie is something that a guest with root may send, and must not get away with.
 type lie struct {
 	name   string
-	reason string // by which each of its frames is counted; "": the kernel ignores it without counting
+	reason string // by which each of its frames is counted; "": the kernel takes it, and believes nothing of it
 	frames [][]byte
 	// counted is how many packets the reason counts; 0: one for each frame.
 	counted int
@@ -54,6 +54,10 @@ func testLies(t *testing.T, dataplane config.Dataplane) {
 			}
 		})
 	}
+	// What the TAP counted does not go with it.
+	before := l.counted(t, "not-taken")
+	w.daemon.Must(t, "detach", "web-2")
+	l.awaitCount(t, "not-taken", before)
 }
 
 // liar is the guest web-2, who lies, among machines that are silent otherwise.

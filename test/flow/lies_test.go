@@ -69,11 +69,12 @@ func (l *liar) hardware() []lie {
 		{name: "ARP claims the host", frames: [][]byte{claim(2, l.host, l.gateway), claim(1, l.host, l.host)}},
 		{name: "gratuitous ARP for the internet", frames: [][]byte{claim(1, l.internet, l.internet), claim(2, l.internet, l.internet)}},
 		{name: "ARP asks for the host's other addresses", frames: [][]byte{claim(1, l.Address(), l.host), claim(1, l.Address(), l.w.machines["db-0-gateway"].address)}},
-		{name: "VLAN tag", frames: [][]byte{frame{ipam.GatewayMAC(), l.mac, etherTypeIPv4, honest}.tagged(etherTypeVLAN, 5).bytes()}},
-		{name: "two VLAN tags", frames: [][]byte{frame{ipam.GatewayMAC(), l.mac, etherTypeIPv4, honest}.tagged(etherTypeVLAN, 5).tagged(etherTypeQinQ, 6).bytes()}},
+		{name: "VLAN tag", reason: "not-taken", frames: [][]byte{frame{ipam.GatewayMAC(), l.mac, etherTypeIPv4, honest}.tagged(etherTypeVLAN, 5).bytes()}},
+		{name: "two VLAN tags", reason: "not-taken", frames: [][]byte{frame{ipam.GatewayMAC(), l.mac, etherTypeIPv4, honest}.tagged(etherTypeVLAN, 5).tagged(etherTypeQinQ, 6).bytes()}},
 		{name: "forged source behind VLAN tag 0", reason: "spoofed", frames: [][]byte{frame{ipam.GatewayMAC(), l.mac, etherTypeIPv4,
 			udp4(netip.AddrPortFrom(l.internet, 4000), netip.AddrPortFrom(l.victim, 9000))}.tagged(etherTypeVLAN, 0).bytes()}},
-		{name: "unknown kind of frame", frames: [][]byte{ethernet(l.mac, 0x88b5, honest)}}, // IEEE 802: for experiments
+		{name: "frame for another Ethernet address", reason: "not-taken", frames: [][]byte{frame{ipam.MACOf(l.victim), l.mac, etherTypeIPv4, honest}.bytes()}},
+		{name: "unknown kind of frame", reason: "not-taken", frames: [][]byte{ethernet(l.mac, 0x88b5, honest)}}, // IEEE 802: for experiments
 		{name: "spanning tree", frames: [][]byte{frame{ipam.MAC{0x01, 0x80, 0xc2}, l.mac, 38, append([]byte{0x42, 0x42, 0x03}, make([]byte, 35)...)}.bytes()}},
 	}
 }
