@@ -49,6 +49,9 @@ type frames struct {
 func (f *frames) sum(now map[int]uint64) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if now == nil { // it cannot be told
+		now = f.last
+	}
 	for tap, was := range f.last {
 		if now[tap] < was {
 			f.gone += was

@@ -56,22 +56,24 @@ func (k *Kernel) Refused() (Refused, error) {
 // NotTaken returns how many frames of each TAP of ours the kernel threw away before it
 // asked any rule, by the number of the TAP: those of a kind that nobody here speaks,
 // with a VLAN tag, for another Ethernet address, or sent while the TAP was down. With
-// the TAP its counter goes. The list is as long as there are TAPs.
+// the TAP its counter goes. The list is as long as there are TAPs. It is nil if
+// links came or went meanwhile: then it may lack some, and nothing waits for it.
 func (k *Kernel) NotTaken(ctx context.Context) (map[int]uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	frames := map[int]uint64{}
-	if err := k.list(func() error {
-		clear(frames)
-		request := netlink.NewLink(unix.RTM_GETLINK, unix.NLM_F_DUMP, 0, 0, 0)
-		request.Nest(unix.IFLA_LINKINFO, func() { request.Bytes(unix.IFLA_INFO_KIND, []byte(KindTUN)) })
-		return k.dump.Query(request, func(payload []byte) {
-			if index, n, ours := notTaken(payload); ours {
-				frames[index] = n
-			}
-		})
-	}); err != nil {
+	request := netlink.NewLink(unix.RTM_GETLINK, unix.NLM_F_DUMP, 0, 0, 0)
+	request.Nest(unix.IFLA_LINKINFO, func() { request.Bytes(unix.IFLA_INFO_KIND, []byte(KindTUN)) })
+	err := k.dump.Query(request, func(payload []byte) {
+		if index, n, ours := notTaken(payload); ours {
+			frames[index] = n
+		}
+	})
+	switch {
+	case errors.Is(err, netlink.ErrInterrupted):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("read the counters of TAPs: %w", err)
 	}
 	return frames, nil

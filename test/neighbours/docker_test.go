@@ -54,6 +54,9 @@ func TestDockerFirst(t *testing.T) {
 			d.fine(t, when)
 		}
 		both("at first")
+		if hears(t, s.web[0].Namespace, zwrmtest.HostAddress+":"+published, "box") == nil {
+			t.Error("a VM reaches a container by the host's published port")
+		}
 		d.kill(t)
 		d.start(t)
 		both("Docker killed and started")
