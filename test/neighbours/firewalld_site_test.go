@@ -12,9 +12,7 @@ import (
 func TestFirewalldFirst(t *testing.T) {
 	onEachDataplane(t, func(t *testing.T, dataplane string) {
 		h := zwrmtest.NewHost(t)
-		f := startFirewalld(t, h)
-		f.cmd(t, "--permanent", "--zone=trusted", "--add-interface=lxc0") // a zone that was ever used keeps its chains
-		f.reload(t)
+		f := startUsedFirewalld(t, h)
 		before := f.own(t)
 		s := newSite(t, h, dataplane, f.env(t)...)
 		both := func(when string) {
@@ -52,9 +50,7 @@ func TestFirewalldFirst(t *testing.T) {
 func TestFirewalldLater(t *testing.T) {
 	onEachDataplane(t, func(t *testing.T, dataplane string) {
 		h := zwrmtest.NewHost(t)
-		f := startFirewalld(t, h)
-		f.cmd(t, "--permanent", "--zone=trusted", "--add-interface=lxc0") // a zone that was ever used keeps its chains
-		f.reload(t)
+		f := startUsedFirewalld(t, h)
 		alone := f.own(t)
 		f.stop(t)
 		s := newSite(t, h, dataplane, f.env(t)...)
@@ -88,6 +84,16 @@ func TestFirewalldLater(t *testing.T) {
 		same(t, "zwrmd stopped", f.own(t), alone)
 		left(t, h)
 	})
+}
+
+// startUsedFirewalld starts one that has used its zone trusted: once made, the chains of
+// a zone stay.
+func startUsedFirewalld(t testing.TB, host *zwrmtest.Host) *firewalld {
+	t.Helper()
+	f := startFirewalld(t, host)
+	f.cmd(t, "--permanent", "--zone=trusted", "--add-interface=lxc0")
+	f.reload(t)
+	return f
 }
 
 // own returns firewalld's rules, and those of iptables.
