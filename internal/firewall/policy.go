@@ -81,7 +81,9 @@ func guest(p Policy) []Rule {
 // own goes by the rules for what is new.
 func forward(p Policy) []Rule {
 	vms := Devices{VMs: true}
-	rules := closed(Forward)
+	rules := append(closed(Forward),
+		Rule{Stage: Forward, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
+		Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Established, Verdict: Accept, Reason: Known})
 	if p.Private {
 		rules = append(rules, Rule{Stage: Forward, Family: IPv4, From: vms, To: vms, Verdict: AskPrivate, Reason: Peers})
 	} else {
@@ -89,8 +91,6 @@ func forward(p Policy) []Rule {
 	}
 	out := Devices{Name: p.External}
 	rules = append(rules,
-		Rule{Stage: Forward, Family: IPv4, From: vms, Packet: Established, Verdict: Accept, Reason: Known},
-		Rule{Stage: Forward, Family: IPv4, To: vms, Packet: Established, Verdict: Accept, Reason: Known},
 		Rule{Stage: Forward, Family: IPv4, From: out, To: vms, Packet: Related, Verdict: Accept, Reason: Known},
 		// An address of the subnet that no TAP has would leave by the default route.
 		Rule{Stage: Forward, Family: IPv4, From: vms, Dest: p.Subnet, Verdict: Drop, Reason: Unowned},
@@ -108,13 +108,11 @@ func forward(p Policy) []Rule {
 		Rule{Stage: Forward, Family: IPv4, To: vms, Verdict: Drop, Reason: Unpublished})
 }
 
-// private lets through at once what is of a connection, for a dataplane that keeps
-// account of those between VMs: it may ask many apps.
 func private(p Policy) []Rule {
 	if !p.Private {
 		return nil
 	}
-	rules := []Rule{{Stage: Private, Family: IPv4, Packet: Established, Verdict: Accept, Reason: Known}}
+	var rules []Rule
 	for _, app := range p.Apps {
 		rules = append(rules, AppRule(app))
 	}

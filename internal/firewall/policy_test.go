@@ -79,15 +79,15 @@ func TestBuildLeavesPolicyAlone(t *testing.T) {
 func TestAppRule(t *testing.T) {
 	p := policy(func(p *firewall.Policy) { p.Private, p.Apps = true, apps() })
 	private := firewall.Build(p).Stage(firewall.Private, firewall.IPv4)
-	if len(private) != 4 {
-		t.Fatalf("stage private has %d rules, want 4", len(private))
+	if len(private) != 3 {
+		t.Fatalf("stage private has %d rules, want 3", len(private))
 	}
 	for i, app := range p.Apps {
-		if got := firewall.AppRule(app); got != private[i+1] {
-			t.Errorf("AppRule(%s) = %s, Build has %s", app.Name, got, private[i+1])
+		if got := firewall.AppRule(app); got != private[i] {
+			t.Errorf("AppRule(%s) = %s, Build has %s", app.Name, got, private[i])
 		}
 	}
-	if last := private[3]; last.Verdict != firewall.Drop || last.App != "" {
+	if last := private[2]; last.Verdict != firewall.Drop || last.App != "" {
 		t.Errorf("last rule of stage private is %q, want a drop", last)
 	}
 }

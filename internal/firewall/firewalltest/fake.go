@@ -92,12 +92,8 @@ func (d *Dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
 		if slices.Contains(rules, rule) {
 			return
 		}
-		for last, r := range slices.Backward(rules) {
-			if r.Stage == firewall.Private {
-				d.kernel.rules = slices.Insert(rules, last, rule)
-				return
-			}
-		}
+		private := slices.IndexFunc(rules, func(r firewall.Rule) bool { return r.Stage == firewall.Private })
+		d.kernel.rules = slices.Insert(rules, max(private, 0), rule)
 	})
 }
 

@@ -51,8 +51,8 @@ func (d *Dataplane) changeApps(ctx context.Context, changes firewall.AppSet) err
 }
 
 // appScript returns the input of iptables-restore that makes the changes, and
-// what the changed apps were before. A new rule goes behind what is of a connection;
-// the last rule drops.
+// what the changed apps were before. A new rule goes to the top of the chain,
+// since its last rule drops.
 func (d *Dataplane) appScript(changes firewall.AppSet) (text string, before firewall.AppSet, err error) {
 	var s script
 	before = firewall.AppSet{}
@@ -66,7 +66,7 @@ func (d *Dataplane) appScript(changes firewall.AppSet) (text string, before fire
 		for _, step := range []struct {
 			verb string
 			app  firewall.App
-		}{{"-D %s %s", was}, {"-I %s 2 %s", is}} {
+		}{{"-D %s %s", was}, {"-I %s 1 %s", is}} {
 			if step.app == (firewall.App{}) {
 				continue
 			}
@@ -81,18 +81,18 @@ func (d *Dataplane) appScript(changes firewall.AppSet) (text string, before fire
 	return s.String(), before, nil
 }
 
-// ruleset puts back together what split took apart: apps before the last rule of
-// their stage.
+// ruleset puts back together what split took apart: apps first in their stage.
 func (d *Dataplane) ruleset() firewall.Ruleset {
 	apps := slices.SortedFunc(maps.Values(d.apps), func(a, b firewall.App) int { return cmp.Compare(a.Group, b.Group) })
-	rules := make([]firewall.Rule, len(apps))
-	for i, app := range apps {
-		rules[i] = firewall.AppRule(app)
-	}
-	for last, r := range slices.Backward(d.base.Rules) {
+	var rules []firewall.Rule
+	for _, r := range d.base.Rules {
 		if r.Stage == firewall.Private {
-			return firewall.Ruleset{Rules: slices.Insert(slices.Clone(d.base.Rules), last, rules...)}
+			for _, app := range apps {
+				rules = append(rules, firewall.AppRule(app))
+			}
+			apps = nil
 		}
+		rules = append(rules, r)
 	}
-	return d.base
+	return firewall.Ruleset{Rules: rules}
 }

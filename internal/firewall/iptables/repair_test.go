@@ -9,7 +9,6 @@ import (
 const (
 	hookForward = `-m comment --comment "zwrm: hook" -j ZWRM-FORWARD`
 	hookInput   = `-m comment --comment "zwrm: hook" -j ZWRM-INPUT`
-	ruleKnown   = `-m conntrack --ctstate ESTABLISHED -m comment --comment "zwrm: established" -j ACCEPT`
 	ruleDB      = `-m devgroup --src-group 0x5a000001 --dst-group 0x5a000001 -m comment --comment "zwrm: app db" -j ACCEPT`
 	ruleWeb     = `-m devgroup --src-group 0x5a000002 --dst-group 0x5a000002 -m comment --comment "zwrm: app web" -j ACCEPT`
 	ruleLast    = `-m comment --comment "zwrm: other-app" -j DROP`
@@ -27,17 +26,16 @@ type damage struct {
 func damages() []damage {
 	return []damage{
 		{name: "flushed chain", change: []string{"-F ZWRM-PRIVATE"}, want: []string{
-			"iptables filter ZWRM-PRIVATE rule 1: wanted " + ruleKnown + ", found missing",
-			"iptables filter ZWRM-PRIVATE rule 2: wanted " + ruleDB + ", found missing",
-			"iptables filter ZWRM-PRIVATE rule 3: wanted " + ruleWeb + ", found missing",
-			"iptables filter ZWRM-PRIVATE rule 4: wanted " + ruleLast + ", found missing",
+			"iptables filter ZWRM-PRIVATE rule 1: wanted " + ruleDB + ", found missing",
+			"iptables filter ZWRM-PRIVATE rule 2: wanted " + ruleWeb + ", found missing",
+			"iptables filter ZWRM-PRIVATE rule 3: wanted " + ruleLast + ", found missing",
 		}},
 		{name: "deleted chain", table: "nat", change: []string{"-F POSTROUTING", "-F ZWRM-NAT", "-X ZWRM-NAT", "-A POSTROUTING -o eth9 -j MASQUERADE"}, want: []string{
 			"iptables nat ZWRM-NAT: wanted chain of 1 rule, found missing",
 			`iptables nat POSTROUTING rule 1: wanted -m comment --comment "zwrm: hook" -j ZWRM-NAT, found missing`,
 		}},
 		{name: "deleted rule", change: []string{"-D ZWRM-PRIVATE " + ruleLast}, want: []string{
-			"iptables filter ZWRM-PRIVATE rule 4: wanted " + ruleLast + ", found missing",
+			"iptables filter ZWRM-PRIVATE rule 3: wanted " + ruleLast + ", found missing",
 		}},
 		{name: "removed jump", change: []string{"-D FORWARD " + hookForward}, want: []string{
 			"iptables filter FORWARD rule 1: wanted " + hookForward + ", found missing",
@@ -64,10 +62,10 @@ func damages() []damage {
 			"iptables filter ZWRM-INPUT rule 5: wanted " + ruleHost + ", found as rule 1",
 		}},
 		{name: "app behind the drop", change: []string{"-D ZWRM-PRIVATE " + ruleDB, "-A ZWRM-PRIVATE " + ruleDB}, want: []string{
-			"iptables filter ZWRM-PRIVATE rule 4: wanted " + ruleLast + ", found as rule 3",
+			"iptables filter ZWRM-PRIVATE rule 3: wanted " + ruleLast + ", found as rule 2",
 		}},
-		{name: "app twice", change: []string{"-I ZWRM-PRIVATE 2 " + ruleWeb}, want: []string{
-			"iptables filter ZWRM-PRIVATE rule 4: wanted none, found " + ruleWeb,
+		{name: "app twice", change: []string{"-I ZWRM-PRIVATE 1 " + ruleWeb}, want: []string{
+			"iptables filter ZWRM-PRIVATE rule 3: wanted none, found " + ruleWeb,
 		}},
 		{name: "app that is gone", change: []string{"-I ZWRM-PRIVATE 2 " + strings.ReplaceAll(ruleWeb, "0x5a000002", "0x5a000007")}, want: []string{
 			"iptables filter ZWRM-PRIVATE rule 2: wanted none, found " + strings.ReplaceAll(ruleWeb, "0x5a000002", "0x5a000007"),
@@ -113,7 +111,7 @@ func TestRepair(t *testing.T) {
 func TestOrderOfApps(t *testing.T) {
 	onEachKernel(t, func(t *testing.T, k *kernel) {
 		d := k.applied(t, policy(nil))
-		k.restore(t, "iptables", "*filter\n-D ZWRM-PRIVATE "+ruleWeb+"\n-I ZWRM-PRIVATE 2 "+ruleWeb+"\nCOMMIT\n")
+		k.restore(t, "iptables", "*filter\n-D ZWRM-PRIVATE "+ruleWeb+"\n-I ZWRM-PRIVATE 1 "+ruleWeb+"\nCOMMIT\n")
 		if got := mustDiff(t, d, policy(nil)); got != "" {
 			t.Errorf("differences:\n%s", got)
 		}

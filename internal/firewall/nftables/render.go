@@ -73,20 +73,20 @@ func render(rules firewall.Ruleset, able abilities) (table, error) {
 }
 
 // askingStage returns the stage that begins with the rule that asks for apps. It
-// belongs to Private. When all that Forward asks before concerns no packet from one
-// TAP of an app to another, it comes first of all, for it is what most packets between
-// VMs look for.
+// belongs to Private. When nothing that Forward asks before drops a packet from one TAP
+// of an app to another, it comes first of all: it is what most packets between VMs look
+// for.
 func askingStage(rules firewall.Ruleset) firewall.Stage {
 	vms := firewall.Devices{VMs: true}
 	for _, r := range rules.Stage(firewall.Forward, firewall.IPv4) {
-		closed := r.To.Group == model.GroupUnassigned || r.To.Stray
+		neutral := r.To.Group == model.GroupUnassigned || r.To.Stray || r.Verdict == firewall.Accept
 		if r.Verdict == firewall.AskPrivate {
 			r.Reason = ""
 			if r == (firewall.Rule{Stage: firewall.Forward, Family: firewall.IPv4, From: vms, To: vms, Verdict: firewall.AskPrivate}) {
 				return firewall.Forward
 			}
 		}
-		if !closed {
+		if !neutral {
 			break
 		}
 	}
