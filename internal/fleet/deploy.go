@@ -133,12 +133,24 @@ func (f *Fleet) plug(ctx context.Context, app model.App, was model.Spec, vms []m
 	}
 	if err := f.Network.Open(ctx, vms...); err != nil {
 		app.Spec = was
-		ctx := context.WithoutCancel(ctx)
-		err = errors.Join(err, f.Store.Retire(ctx, app, ids(vms)), f.dropRows(ctx, app, vms, nil))
-		f.slots.Return(slots...) // nothing was sent from them, so they need no rest
-		return app, nil, err
+		return app, nil, errors.Join(err, f.unplugNew(context.WithoutCancel(ctx), app, vms, slots))
 	}
 	return app, vms, nil
+}
+
+// unplugNew takes back the rows of VMs whose networks did not open. As long as they
+// have rows they have their slots.
+func (f *Fleet) unplugNew(ctx context.Context, app model.App, vms []model.VM, slots []ipam.Slot) error {
+	err := f.Store.Retire(ctx, app, ids(vms))
+	if err == nil {
+		err = f.dropRows(ctx, app, vms, nil)
+	}
+	if err != nil {
+		f.brokenOff.Store(true)
+		return err
+	}
+	f.slots.Return(slots...) // nothing was sent from them, so they need no rest
+	return nil
 }
 
 func (f *Fleet) take(n int) ([]ipam.Slot, error) {

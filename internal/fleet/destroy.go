@@ -3,11 +3,9 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"golang.org/x/sync/errgroup"
 
-	"zwrm/internal/effect"
 	"zwrm/internal/event"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
@@ -79,8 +77,9 @@ func (f *Fleet) bury(ctx context.Context, app model.App, vms []model.VM) error {
 	}
 	f.slots.Release(rests...)
 	for _, vm := range vms {
-		if err := effect.Do(f.Hook, opRemoveFolder, func() error { return os.RemoveAll(f.dir(vm.ID)) }); err != nil {
-			f.Log.Warn("VM's folder stays", "vm", vm.Name, "error", err)
+		if err := f.removeFolder(f.dir(vm.ID)); err != nil {
+			f.Log.Warn("VM's folder stays until housekeeping", "vm", vm.Name, "error", err)
+			f.brokenOff.Store(true)
 		}
 		f.Events.Publish(event.VM, string(vm.Name), "gone")
 	}

@@ -27,6 +27,8 @@ type Network interface {
 	Open(ctx context.Context, vms ...model.VM) error
 	Close(ctx context.Context, vms ...model.VM) error
 	Remove(ctx context.Context, vms ...model.VM) error
+	// Unplugged returns those of the VMs whose TAP no VMM has open.
+	Unplugged(ctx context.Context, vms ...model.VM) ([]model.VM, error)
 }
 
 // Images has the guest images.
@@ -101,7 +103,7 @@ type Fleet struct {
 	apps   keyed
 	images sync.RWMutex // held shared while an app with an image is being written
 
-	brokenOff atomic.Bool // a removal, perhaps: rows in state stopping are left
+	brokenOff atomic.Bool // a change, perhaps: an app is not as its row says
 
 	strays map[string]model.Process // VMMs of no VM, by folder; written by Load only
 

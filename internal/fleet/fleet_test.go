@@ -33,6 +33,8 @@ type world struct {
 	dir    string
 	cfg    config.Config
 	store  *store.Store
+	hook   hook
+	vmms   *stubborn
 	kernel *hosttest.Fake
 	rules  *firewalltest.Kernel
 	driver *driver
@@ -45,7 +47,9 @@ type world struct {
 // part of the section [network].
 func newWorld(t *testing.T, network string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), kernel: hosttest.NewFake(), rules: firewalltest.NewKernel(), driver: &driver{}}
+	kernel := hosttest.NewFake()
+	w := &world{t: t, dir: t.TempDir(), kernel: kernel, rules: firewalltest.NewKernel(), driver: &driver{kernel: kernel}}
+	w.vmms = &stubborn{VMMs: fleet.OnHost(w.driver, nil)}
 	var err error
 	if w.cfg, err = config.Parse("[network]\n"+network+"[network.bridge]\nenabled = true\n", nil); err != nil {
 		t.Fatal(err)
@@ -63,7 +67,7 @@ func (w *world) start() {
 	w.t.Helper()
 	ctx := w.t.Context()
 	var err error
-	if w.store, err = store.Open(ctx, filepath.Join(w.dir, "state.db"), nil); err != nil {
+	if w.store, err = store.Open(ctx, filepath.Join(w.dir, "state.db"), &w.hook); err != nil {
 		w.t.Fatal(err)
 	}
 	rows := func(ctx context.Context) ([]model.VM, error) {
@@ -76,7 +80,7 @@ func (w *world) start() {
 		reconcile.Kernel{Links: w.kernel, Settings: w.kernel, Firewall: w.rules.Open()}, rows, w.events, log)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.Fleet = fleet.New(life, fleet.Deps{
-		Store: w.store, Network: w.net, Images: images{}, VMMs: fleet.OnHost(w.driver, nil), Pinger: w.kernel,
+		Store: w.store, Network: w.net, Images: images{}, VMMs: w.vmms, Pinger: w.kernel,
 		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
 		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
 	})
@@ -183,8 +187,10 @@ func (images) Get(name model.Name) (image.Image, error) {
 
 func (images) Remove(model.Name) error { return nil }
 
-// driver runs sleep(1) for a VMM.
+// driver runs sleep(1) for a VMM, and holds its TAP.
 type driver struct {
+	kernel *hosttest.Fake
+
 	mu        sync.Mutex
 	processes []*vmm.Process
 	specs     []vmm.Spec
@@ -208,6 +214,14 @@ func (d *driver) Start(_ context.Context, spec vmm.Spec) (*vmm.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	tap, err := d.kernel.OpenTAP(spec.TAP)
+	if err != nil {
+		return nil, errors.Join(err, process.Kill(context.Background()))
+	}
+	go func() {
+		<-process.Done()
+		_ = tap.Close() // never an error
+	}()
 	d.processes = append(d.processes, process)
 	d.specs = append(d.specs, spec)
 	return process, nil

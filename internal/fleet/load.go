@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"zwrm/internal/effect"
@@ -125,10 +126,46 @@ func (f *Fleet) adopt(vm model.VM, found model.Process) (model.VM, Process, erro
 func (f *Fleet) stopStrays(ctx context.Context) {
 	for folder, process := range f.strays {
 		f.Log.Warn("stopping a VMM that no VM owns", "folder", folder, "pid", process.PID)
-		if err := f.kill(ctx, process); err != nil && ctx.Err() == nil {
+		err := f.kill(ctx, process)
+		if err == nil {
+			err = f.removeFolder(filepath.Join(f.Dir, folder))
+		}
+		if err != nil && ctx.Err() == nil {
 			f.Log.Error("a VMM that no VM owns runs on", "folder", folder, "pid", process.PID, "error", err)
 		}
 	}
+}
+
+// sweep removes the folders of VMs that are gone. A VM's row is there before its
+// folder, and its number is never used again, so a folder that is there before the
+// rows are read is of one of them or of none. One in which a VMM was found stays, since
+// the VMM is found by it.
+func (f *Fleet) sweep(ctx context.Context) error {
+	folders, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return fmt.Errorf("look for folders of no VM: %w", err)
+	}
+	vms, err := f.VMs(ctx)
+	if err != nil {
+		return err
+	}
+	owned := map[string]bool{}
+	for _, vm := range vms {
+		owned[filepath.Base(f.dir(vm.ID))] = true
+	}
+	var errs []error
+	for _, folder := range folders {
+		name := folder.Name()
+		_, stray := f.strays[name]
+		if _, err := strconv.ParseInt(name, 10, 64); err == nil && !owned[name] && !stray {
+			errs = append(errs, f.removeFolder(filepath.Join(f.Dir, name)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Fleet) removeFolder(path string) error {
+	return effect.Do(f.Hook, opRemoveFolder, func() error { return os.RemoveAll(path) })
 }
 
 func (f *Fleet) kill(ctx context.Context, identity model.Process) error {
@@ -179,7 +216,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 }
 
 // tidy is one round of housekeeping. What it costs does not grow with the rows,
-// unless a removal was broken off.
+// unless a change was broken off.
 func (f *Fleet) tidy(ctx context.Context) error {
 	errs := []error{f.Store.PruneReleased(ctx, time.Now())}
 	if f.brokenOff.Swap(false) {
@@ -196,7 +233,8 @@ func (f *Fleet) tidy(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// finishAll takes up every removal that was broken off.
+// finishAll takes up every change that was broken off, sees to it that running VMs
+// have a network, and removes the folders of those that are gone.
 func (f *Fleet) finishAll(ctx context.Context) error {
 	apps, err := f.Apps(ctx)
 	if err != nil {
@@ -205,15 +243,58 @@ func (f *Fleet) finishAll(ctx context.Context) error {
 	var errs []error
 	for _, app := range apps {
 		if err := f.finish(ctx, app.Name); err != nil {
-			errs = append(errs, fmt.Errorf("finish removal in app %q: %w", app.Name, err))
+			errs = append(errs, fmt.Errorf("finish what was broken off in app %q: %w", app.Name, err))
 		}
+	}
+	return errors.Join(append(errs, f.replug(ctx), f.sweep(ctx))...)
+}
+
+// replug restarts the VMs whose VMM runs and does not have the TAP that there is: that
+// one was made anew, and then zwrmd died, or the restart failed.
+func (f *Fleet) replug(ctx context.Context) error {
+	vms, err := f.VMs(ctx)
+	if err != nil {
+		return err
+	}
+	vms = slices.DeleteFunc(vms, func(vm model.VM) bool { return vm.State != model.Running || !f.runs(vm.ID) })
+	suspects, err := f.Network.Unplugged(ctx, vms...)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, vm := range suspects {
+		errs = append(errs, f.replugVM(ctx, vm))
 	}
 	return errors.Join(errs...)
 }
 
-// finish removes what of an app is on its way out: VMs in state stopping, and the
-// app itself when it has neither image nor VMs. Whoever removes them right now
-// holds the app's lock, and has removed them when we get it.
+// replugVM looks again while nobody else changes the VM, and restarts it.
+func (f *Fleet) replugVM(ctx context.Context, vm model.VM) error {
+	unlock, err := f.apps.lock(ctx, vm.AppName)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := f.Store.VM(ctx, vm.Name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case now.ID != vm.ID || now.State != model.Running || !f.runs(vm.ID):
+		return nil
+	}
+	unplugged, err := f.Network.Unplugged(ctx, now)
+	if err != nil || len(unplugged) == 0 {
+		return err
+	}
+	f.Log.Warn("restarting a VM whose TAP was made anew", "vm", vm.Name)
+	return f.restartOrFail(ctx, now)
+}
+
+// finish brings an app to its row. It removes what is on its way out: VMs in state
+// stopping, and the app itself when it has neither image nor VMs. Whoever changes
+// them right now holds the app's lock, and is done when we get it.
 func (f *Fleet) finish(ctx context.Context, name model.Name) error {
 	unlock, err := f.apps.lock(ctx, name)
 	if err != nil {
@@ -232,8 +313,36 @@ func (f *Fleet) finish(ctx context.Context, name model.Name) error {
 		return err
 	}
 	stopping := slices.DeleteFunc(slices.Clone(vms), func(vm model.VM) bool { return vm.State != model.Stopping })
-	if len(stopping) == 0 && (len(vms) > 0 || app.Spec.Image != "") {
+	if len(stopping) > 0 || len(vms) == 0 && app.Spec.Image == "" {
+		if err := f.shrink(ctx, app, stopping); err != nil {
+			return err
+		}
+	}
+	return f.level(ctx, app)
+}
+
+// level brings the VMs of an app to its spec, which is committed before any of them
+// is touched: those past its scale go, and those that run something else, or that
+// should run and do not, are restarted. Failed ones are tried again by themselves.
+func (f *Fleet) level(ctx context.Context, app model.App) error {
+	if app.Spec.Image == "" {
 		return nil
 	}
-	return f.shrink(ctx, app, stopping)
+	vms, err := f.machinesOf(ctx, app)
+	if err != nil {
+		return err
+	}
+	keep := vms[:min(len(vms), app.Spec.Scale)]
+	var errs []error
+	for _, vm := range keep {
+		if sameMachine(vm.Spec, app.Spec) && (vm.State == model.Failed || vm.State == model.Running && f.runs(vm.ID)) {
+			continue
+		}
+		vm.Spec = app.Spec
+		errs = append(errs, f.restartOrFail(ctx, vm))
+	}
+	if gone := vms[len(keep):]; len(gone) > 0 {
+		errs = append(errs, f.shrink(ctx, app, gone))
+	}
+	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"zwrm/internal/firewall"
+	"zwrm/internal/host"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/store"
@@ -118,7 +119,8 @@ func TestStrayVMM(t *testing.T) {
 	w.stop()
 	dir := filepath.Join(w.dir, "vms", "77")
 	w.must(os.MkdirAll(dir, 0o700))
-	_, err := w.driver.Start(t.Context(), vmm.Spec{Dir: dir})
+	w.must(w.kernel.AddLink(host.Link{Name: "zvm77", Kind: host.KindTAP, Group: model.GroupUnassigned}))
+	_, err := w.driver.Start(t.Context(), vmm.Spec{Dir: dir, TAP: "zvm77"})
 	w.must(err)
 	w.start()
 	w.eventually("it is ended", func() bool { return w.driver.alive() == 0 })

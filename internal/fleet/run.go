@@ -56,7 +56,11 @@ func (f *Fleet) start(ctx context.Context, vm model.VM) error {
 	}
 	vm.State, vm.Process = model.Running, process.Identity()
 	if err := f.Store.UpdateVM(ctx, vm); err != nil {
-		return errors.Join(err, process.Stop(context.WithoutCancel(ctx), f.Timing.Grace))
+		stopped := process.Stop(context.WithoutCancel(ctx), f.Timing.Grace)
+		if stopped != nil {
+			f.watch(vm, process) // it may run on: whoever removes or restarts the VM stops it
+		}
+		return errors.Join(err, stopped)
 	}
 	f.watch(vm, process)
 	f.Events.Publish(event.VM, string(vm.Name), "running")
@@ -105,12 +109,26 @@ func (f *Fleet) watch(vm model.VM, process Process) {
 	})
 }
 
+// runs reports whether the VM has a VMM.
+func (f *Fleet) runs(id model.VMID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.machines[id] != nil
+}
+
 // stop ends the VM's VMM and waits until it is gone. Its TAP is free then.
 func (f *Fleet) stop(ctx context.Context, vm model.VM) error {
 	f.mu.Lock()
+	delete(f.retries, vm.ID)
+	f.mu.Unlock()
+	return f.halt(ctx, vm)
+}
+
+// halt is stop for a VM that goes on to count its failed starts.
+func (f *Fleet) halt(ctx context.Context, vm model.VM) error {
+	f.mu.Lock()
 	m := f.machines[vm.ID]
 	delete(f.machines, vm.ID) // from here on its end is no accident
-	delete(f.retries, vm.ID)
 	f.mu.Unlock()
 	if m == nil {
 		return nil
@@ -182,6 +200,7 @@ func (f *Fleet) Reconnect(ctx context.Context, slots []ipam.Slot) error {
 	}
 	vms, err := f.VMs(ctx)
 	if err != nil {
+		f.brokenOff.Store(true)
 		return err
 	}
 	lost := make(map[ipam.Slot]bool, len(slots))
@@ -204,7 +223,11 @@ func (f *Fleet) Reconnect(ctx context.Context, slots []ipam.Slot) error {
 			})
 		}
 	}
-	return errors.Join(restarts.Wait(), errors.Join(errs...))
+	err = errors.Join(restarts.Wait(), errors.Join(errs...))
+	if err != nil {
+		f.brokenOff.Store(true) // replug looks which of them have none
+	}
+	return err
 }
 
 // died is called when a VMM ended that nobody stopped.
@@ -247,6 +270,7 @@ func (f *Fleet) fail(ctx context.Context, vm model.VM, reason string) error {
 	vm.State, vm.Process, vm.Reason = model.Failed, model.Process{}, reason
 	defer f.Network.Begin()()
 	if err := f.Store.UpdateVM(ctx, vm); err != nil {
+		f.brokenOff.Store(true) // its row says that it runs
 		return err
 	}
 	return f.Network.Close(ctx, vm)
@@ -306,6 +330,9 @@ func (f *Fleet) reviveSome(ctx context.Context, app model.Name, vms []model.VM) 
 	for _, vm := range failed {
 		starts.Go(func() {
 			err := opened
+			if err == nil {
+				err = f.halt(ctx, vm) // when it failed to stop, its VMM may still run
+			}
 			if err == nil {
 				err = f.startAll(ctx, []model.VM{vm})
 			}

@@ -42,6 +42,7 @@ func (d *device) parse(payload []byte, settings []Setting) {
 	d.Up = netlink.Uint32(payload, 8)&unix.IFF_UP != 0
 	d.carrier = netlink.Uint32(payload, 8)&unix.IFF_LOWER_UP != 0
 	var spec []byte
+	opened := false
 	for attribute, value := range netlink.Attributes(payload[unix.SizeofIfInfomsg:]) {
 		switch attribute {
 		case unix.IFLA_IFNAME:
@@ -58,12 +59,15 @@ func (d *device) parse(payload []byte, settings []Setting) {
 			d.Group = model.Group(netlink.Uint32(value, 0))
 		case unix.IFLA_IFALIAS:
 			d.Alias = string(netlink.Text(value))
+		case unix.IFLA_CARRIER:
+			opened = len(value) == 1 && value[0] != 0
 		case unix.IFLA_LINKINFO:
 			d.parseInfo(value)
 		case unix.IFLA_AF_SPEC:
 			spec = value
 		}
 	}
+	d.Opened = d.Kind == KindTAP && opened // drivers/net/tun.c tun_attach, __tun_detach
 	d.linkLocal, d.ipv6 = ipv6Of(spec)
 	if strings.HasPrefix(d.Name, ipam.TAPPrefix) {
 		d.Hardening = hardening(d.Name, spec, settings)

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +133,14 @@ func openTAP(name string, flags uint16) (int, error) {
 		return -1, errors.Join(fmt.Errorf("open TAP %q: %w", name, err), unix.Close(fd))
 	}
 	return fd, nil
+}
+
+func (o *others) OpenTAP(name string) (io.Closer, error) {
+	fd, err := openTAP(name, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func (o *others) RemoveLink(name string) bool {

@@ -28,6 +28,7 @@ type Link struct {
 	MAC       ipam.MAC
 	MTU       int // bytes
 	Up        bool
+	Opened    bool // of a TAP: a VMM has it open
 	Alias     string
 	Addresses []netip.Prefix // IPv4, in the order of the kernel
 	Hardening Hardening      // of links that have the name prefix of our TAPs

@@ -30,7 +30,8 @@ type Kernel struct {
 // concurrent use.
 type Dataplane struct {
 	kernel  *Kernel
-	applied bool // guarded by kernel.mu
+	applied bool // guarded by kernel.mu, as is the next
+	private bool // the rules have a stage for those of apps
 }
 
 // NewKernel returns a Kernel without rules.
@@ -80,12 +81,13 @@ func (k *Kernel) do(op string, change func() error) error {
 // Apply makes the rules those that are wanted.
 func (d *Dataplane) Apply(_ context.Context, want firewall.Ruleset) error {
 	return d.kernel.do("apply", func() error {
-		d.applied, d.kernel.rules = true, slices.Clone(want.Rules)
+		d.applied, d.private = true, len(want.Stage(firewall.Private, firewall.IPv4)) > 0
+		d.kernel.rules = slices.Clone(want.Rules)
 		return nil
 	})
 }
 
-// AddApps adds the apps' rules: all or none.
+// AddApps adds the apps' rules, all or none; while private networking is off, none.
 func (d *Dataplane) AddApps(_ context.Context, apps ...firewall.App) error {
 	return d.change("add", apps, func(rule firewall.Rule) {
 		rules := d.kernel.rules
@@ -109,8 +111,11 @@ func (d *Dataplane) change(op string, apps []firewall.App, change func(rule fire
 		op += " " + string(app.Name)
 	}
 	return d.kernel.do(op, func() error {
-		if !d.applied {
+		switch {
+		case !d.applied:
 			return firewall.ErrNotApplied
+		case !d.private:
+			return nil
 		}
 		for _, app := range apps {
 			change(firewall.AppRule(app))

@@ -50,6 +50,7 @@ type Fake struct {
 type link struct {
 	host.Link
 	settings []int32
+	users    int // that have it open
 }
 
 type neighbour struct {

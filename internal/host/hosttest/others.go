@@ -2,8 +2,10 @@ package hosttest
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"zwrm/internal/host"
 )
@@ -50,6 +52,37 @@ func (f *Fake) RemoveLink(name string) bool {
 	f.remove(name)
 	f.wake()
 	return ok
+}
+
+// OpenTAP has a VMM open a TAP, until it is closed. Unlike the real one, a TAP may be
+// opened by several.
+func (f *Fake) OpenTAP(name string) (io.Closer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l, ok := f.links[name]
+	if !ok {
+		return nil, fmt.Errorf("open TAP %q: %w", name, host.ErrNoLink)
+	}
+	l.users++
+	l.Opened = true
+	return &opened{fake: f, link: l}, nil
+}
+
+// opened is a TAP that a VMM has open.
+type opened struct {
+	fake *Fake
+	link *link
+	once sync.Once
+}
+
+func (o *opened) Close() error {
+	o.fake.mu.Lock()
+	defer o.fake.mu.Unlock()
+	o.once.Do(func() {
+		o.link.users--
+		o.link.Opened = o.link.users > 0
+	})
+	return nil
 }
 
 // AddRoute adds a route, as somebody else does. Table 0 becomes main.

@@ -3,6 +3,7 @@ package hosttest
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -39,6 +40,8 @@ type Others interface {
 	AddLink(l host.Link) error
 	// RemoveLink deletes a link and reports whether there was one.
 	RemoveLink(name string) bool
+	// OpenTAP opens a TAP as a VMM does, until it is closed.
+	OpenTAP(name string) (io.Closer, error)
 	AddRoute(r host.Route) error
 	AddFlow(f Flow) error
 	AddNeighbour(device string, address netip.Addr) error
@@ -61,6 +64,7 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		run  func(s *suite)
 	}{
 		{"a new TAP is as asked for", (*suite).newTAP},
+		{"a TAP shows that it is opened", (*suite).openedTAP},
 		{"CreateTAP again changes nothing", (*suite).createAgain},
 		{"CreateTAP completes a half-made TAP", (*suite).halfMade},
 		{"CreateTAP with an MTU too small for IPv6", (*suite).smallMTU},

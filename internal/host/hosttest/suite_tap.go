@@ -27,6 +27,24 @@ func (s *suite) newTAP() {
 	}
 }
 
+func (s *suite) openedTAP() {
+	tap := s.tap(3)
+	s.must(s.CreateTAP(s.t.Context(), tap))
+	vmm, err := s.others.OpenTAP(tap.Name)
+	s.must(err)
+	if !s.link(tap.Name).Opened {
+		s.t.Error("not opened, although a VMM has it")
+	}
+	s.must(s.SetUp(s.t.Context(), false, tap.Name))
+	if !s.link(tap.Name).Opened {
+		s.t.Error("not opened while it is down")
+	}
+	s.must(vmm.Close())
+	if s.link(tap.Name).Opened {
+		s.t.Error("opened, although no VMM has it")
+	}
+}
+
 func (s *suite) createAgain() {
 	tap := s.tap(3)
 	s.must(s.CreateTAP(s.t.Context(), tap))
