@@ -63,26 +63,11 @@ func TestRulesAtStart(t *testing.T) {
 	d.Attach(t, "two", "web")
 	before := h.Dump(t)
 	d.Kill()
-	reboot(t, h)
+	h.Reboot(t)
+	h.Foreign(t) // its owner makes it again
 	d.Start(t)
 	h.Same(t, before)
 	reaches(t, "after a reboot", h.Guest(t, vm).Namespace, true)
-}
-
-// reboot takes away what a reboot does: TAPs, bridge, rules, forwarding.
-func reboot(t *testing.T, h *zwrmtest.Host) {
-	t.Helper()
-	for _, link := range taps(t, h) {
-		h.Run(t, "ip", "link", "del", link)
-	}
-	shell(t, h, "ip link del zwrmd0")
-	for _, tool := range []string{"iptables", "ip6tables"} {
-		for _, table := range []string{"raw", "filter", "nat"} {
-			shell(t, h, tool+" -t "+table+" -F\n"+tool+" -t "+table+" -X")
-		}
-	}
-	h.Foreign(t) // its owner makes it again
-	h.Set(t, "net/ipv4/ip_forward", "0")
 }
 
 // taps returns the names of the TAPs of ours.

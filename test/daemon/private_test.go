@@ -161,7 +161,7 @@ func TestPersistedRules(t *testing.T) {
 		must(t, os.WriteFile(saved[tool], []byte(h.Run(t, tool+"-save")), 0o600))
 	}
 	d.Kill()
-	reboot(t, h)
+	h.Reboot(t)
 	for tool, file := range saved {
 		h.Run(t, tool+"-restore", file)
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"zwrm/internal/store"
+	"zwrm/internal/vmm"
 	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
 )
@@ -168,6 +170,54 @@ func TestKilledWhileStarting(t *testing.T) {
 	}
 	w.processesAre(t, []wire.VM{web})
 	w.online(t, web)
+}
+
+// TestReboot: after a reboot VMs are started again on their slots, and attachments have
+// their networks again. The process that has the pid of a VMM since then is let be.
+func TestReboot(t *testing.T) {
+	w := newWorld(t, private(), nil)
+	defer w.end(t)
+	peer := w.daemon.Guest(t, "web-peer", "web").VM
+	web := w.deploy(t, "web", 1)[0]
+	w.reaches(t, web, "ping?"+peer.GuestIP)
+	before := w.Dump(t)
+
+	w.daemon.Kill()
+	must(t, syscall.Kill(web.PID, syscall.SIGKILL))
+	eventually(t, "the end of the VMM", func() error { return gone(web.PID) })
+	w.Reboot(t)
+	w.Foreign(t) // its owner makes it again
+	bystander := zwrmtest.Begin(t, w.Namespace, "sleep", "600")
+	w.ofAnotherBoot(t, bystander.PID())
+	w.daemon.Start(t)
+
+	guest := w.Guest(t, peer)
+	w.againAs(t, web)
+	w.reaches(t, web, "ping?"+peer.GuestIP)
+	if err := guest.Ping(netip.MustParseAddr(web.GuestIP)); err != nil {
+		t.Errorf("an attachment does not reach a VM of its app: %v", err)
+	}
+	w.Same(t, before)
+	if err := gone(bystander.PID()); err == nil {
+		t.Error("a process was ended that has the pid of a VMM from before the reboot")
+	}
+}
+
+// ofAnotherBoot has the rows of VMs say that their VMMs had a pid in another boot.
+func (w *world) ofAnotherBoot(t *testing.T, pid int) {
+	t.Helper()
+	rows, err := store.Open(t.Context(), w.daemon.Database, nil)
+	must(t, err)
+	state, err := rows.State(t.Context())
+	must(t, err)
+	for i := range state.VMs {
+		id, err := vmm.Identify(pid) // all the rest fits
+		must(t, err)
+		id.BootID = "00000000-0000-0000-0000-000000000000"
+		state.VMs[i].Process = id
+	}
+	must(t, rows.UpdateVM(t.Context(), state.VMs...))
+	must(t, rows.Close())
 }
 
 // TestStopCleansUp: a stop leaves no rule, no chain and no bridge. VMMs run on, on

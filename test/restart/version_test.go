@@ -67,9 +67,12 @@ func TestVersionsInTurn(t *testing.T) {
 	use(newer)
 	d.Start(t)
 	d.Attach(t, "web-2", "web")
-	d.Stop(t)
+	d.Kill() // a stop leaves less
 
-	must(t, os.Rename(backup, d.Database)) // as docs/upgrade.md says
+	for _, suffix := range []string{"-wal", "-shm"} { // as docs/upgrade.md says
+		must(t, os.Remove(d.Database+suffix))
+	}
+	must(t, os.Rename(backup, d.Database))
 	use(older)
 	d.Start(t)
 	if now := fmt.Sprint(d.VMs(t)); now != before {

@@ -118,6 +118,21 @@ func (h *Host) Foreign(t testing.TB) {
 	}
 }
 
+// Reboot takes away what a reboot does: TAPs, bridge, all rules, forwarding.
+func (h *Host) Reboot(t testing.TB) {
+	t.Helper()
+	for _, match := range regexp.MustCompile(`(?m)^\d+: (zvm\d+|zwrmd0):`).FindAllStringSubmatch(h.Run(t, "ip", "-o", "link"), -1) {
+		h.Run(t, "ip", "link", "delete", match[1])
+	}
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		for _, table := range []string{"raw", "filter", "nat"} {
+			h.Run(t, tool, "-t", table, "-F")
+			h.Run(t, tool, "-t", table, "-X")
+		}
+	}
+	h.Set(t, "net/ipv4/ip_forward", "0")
+}
+
 // Dump returns everything in the host's network that ZWRM may change: links,
 // addresses, routes, rules and settings, one per line.
 func (h *Host) Dump(t testing.TB) string {

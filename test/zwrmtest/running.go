@@ -24,6 +24,9 @@ func Begin(t testing.TB, ns *nstest.Namespace, name string, args ...string) *Run
 	return &Running{start(t, ns, exec.CommandContext(t.Context(), name, args...))}
 }
 
+// PID returns the program's process id.
+func (r *Running) PID() int { return r.process.cmd.Process.Pid }
+
 // Stdout returns what the program has written until now.
 func (r *Running) Stdout() string { return r.process.stdout.String() }
 

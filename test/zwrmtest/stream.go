@@ -171,19 +171,23 @@ func (s *Stream) fail(err error) {
 // Flows waits until so many more packets have come back.
 func (s *Stream) Flows(t testing.TB, when string, packets uint64) {
 	t.Helper()
-	s.await(t, when, s.returned.Load()+packets)
+	if err := s.Try(packets, endWithin); err != nil {
+		t.Fatalf("%s: stream %s: %v", when, s.name, err)
+	}
 }
 
-func (s *Stream) await(t testing.TB, when string, returned uint64) {
-	t.Helper()
-	for start := time.Now(); s.returned.Load() < returned; time.Sleep(sendEvery) {
+// Try is Flows for a stream that may be broken.
+func (s *Stream) Try(packets uint64, within time.Duration) error {
+	want := s.returned.Load() + packets
+	for start := time.Now(); s.returned.Load() < want; time.Sleep(sendEvery) {
 		if err := s.failed.Load(); err != nil {
-			t.Fatalf("%s: stream %s broke: %v", when, s.name, *err)
+			return *err
 		}
-		if time.Since(start) > endWithin {
-			t.Fatalf("%s: of stream %s, %d packets came back, want %d", when, s.name, s.returned.Load(), returned)
+		if time.Since(start) > within {
+			return fmt.Errorf("%d packets came back, want %d", s.returned.Load(), want)
 		}
 	}
+	return nil
 }
 
 // Lost ends the stream and reports an error for each packet that was lost. What TCP
