@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -89,6 +90,40 @@ func openFaulty(t *testing.T) (*Dataplane, *faulty) {
 	}
 	t.Cleanup(func() { d.Close() })
 	return d, f
+}
+
+// stopped is the socket of a process that is stopped for a while after each request:
+// whatever it waits for only briefly, it finds the time over.
+type stopped struct{ nfnetlink.Socket }
+
+func (s stopped) SetReadDeadline(t time.Time) error {
+	if time.Until(t) < time.Second {
+		t = time.Unix(1, 0)
+	}
+	return s.Socket.SetReadDeadline(t)
+}
+
+// TestManyErrors: a refused transaction is answered once for each request, and none of
+// that is taken for the answer to the next one.
+func TestManyErrors(t *testing.T) {
+	onOwnKernel(t, func(t *testing.T) {
+		s, err := nfnetlink.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		conn := nfnetlink.New(stopped{s})
+		var b nfnetlink.Batch
+		for range 10 {
+			b.DeleteTable(1 << 40)
+		}
+		if err := conn.Commit(b); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("tables that are not there are deleted: %v, want ENOENT", err)
+		}
+		if _, err := conn.Generation(); err != nil {
+			t.Errorf("the next request: %v", err)
+		}
+	})
 }
 
 // TestLostAnswer: ENOBUFS, EINTR and an answer that does not come say nothing about

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -22,8 +21,6 @@ const (
 	// answerWithin bounds the wait for an answer. The kernel has it ready when a
 	// request was sent; the bound is for one that got lost.
 	answerWithin = 30 * time.Second
-	// quiet is how long a socket is silent that has nothing more to say.
-	quiet = 10 * time.Millisecond
 	// askTries bounds how often a question is asked again whose answer was broken off
 	// or lost.
 	askTries = 20
@@ -34,7 +31,36 @@ type Socket interface {
 	SendMessages(messages []netlink.Message) ([]netlink.Message, error)
 	Receive() ([]netlink.Message, error)
 	SetReadDeadline(t time.Time) error
+	// Discard takes in and forgets what the kernel has answered until now.
+	Discard() error
 	Close() error
+}
+
+// socket adds what a *netlink.Conn lacks.
+type socket struct{ *netlink.Conn }
+
+// Discard does not wait: the kernel has answered a request when its send returns.
+// A wait for silence would take a stop of this process for one.
+func (s socket) Discard() error {
+	conn, err := s.SyscallConn()
+	if err == nil {
+		err = s.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		return err
+	}
+	var failed error
+	buf := make([]byte, 1) // the rest of a message goes with it
+	err = conn.Read(func(fd uintptr) bool {
+		for failed == nil || errors.Is(failed, unix.ENOBUFS) || errors.Is(failed, unix.EINTR) {
+			_, _, failed = unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT)
+		}
+		return true
+	})
+	if errors.Is(failed, unix.EAGAIN) {
+		failed = nil
+	}
+	return errors.Join(err, failed)
 }
 
 // Dial opens a socket in the network namespace of the calling thread. It is closed
@@ -47,7 +73,7 @@ func Dial() (Socket, error) {
 	if err := errors.Join(s.SetReadBuffer(bufferSize), s.SetWriteBuffer(bufferSize)); err != nil {
 		return nil, errors.Join(fmt.Errorf("raise the socket's buffers: %w", err), s.Close())
 	}
-	return s, nil
+	return socket{s}, nil
 }
 
 // Conn speaks to nf_tables. It is not safe for concurrent use.
@@ -131,27 +157,14 @@ func (c *Conn) exchange(messages []netlink.Message) ([]netlink.Message, error) {
 	}
 	sent, err := c.socket.SendMessages(messages)
 	if err != nil {
-		return nil, errors.Join(err, c.drain())
+		return nil, errors.Join(err, c.socket.Discard())
 	}
 	c.port = sent[0].Header.PID
 	answer, err := c.socket.Receive()
 	if err != nil {
-		return nil, errors.Join(err, c.drain())
+		return nil, errors.Join(err, c.socket.Discard())
 	}
 	return answer, nil
-}
-
-// drain reads the socket until it is quiet.
-func (c *Conn) drain() error {
-	for end := time.Now().Add(answerWithin); time.Now().Before(end); {
-		if err := c.socket.SetReadDeadline(time.Now().Add(quiet)); err != nil {
-			return err
-		}
-		if _, err := c.socket.Receive(); errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
-	}
-	return errors.New("the kernel does not stop answering")
 }
 
 func request(kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) (netlink.Message, error) {

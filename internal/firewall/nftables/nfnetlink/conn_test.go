@@ -32,6 +32,7 @@ func (f *fake) Receive() ([]netlink.Message, error) {
 	return f.answer(f.asked)
 }
 
+func (f *fake) Discard() error                  { f.fresh = false; return nil }
 func (f *fake) SetReadDeadline(time.Time) error { return nil }
 func (f *fake) Close() error                    { return nil }
 
