@@ -185,6 +185,9 @@ func (s *Store) Remove(name model.Name) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return missing(name)
 	}
+	if err == nil {
+		err = syncPath(s.dir) // else a power cut brings it back
+	}
 	if err != nil {
 		return fmt.Errorf("remove image %q: %w", name, err)
 	}
