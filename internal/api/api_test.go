@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"zwrm/internal/api"
@@ -128,6 +129,8 @@ func TestErrorMapping(t *testing.T) {
 		{"failed", model.Problemf(model.Internal, "no"), 500, "failed", ""},
 		{"wrapped", fmt.Errorf("start: %w", model.Problemf(model.Conflict, "no").WithHint("look")), 409, "conflict", "look"},
 		{"joined", errors.Join(model.Problemf(model.Exhausted, "no"), errors.New("undo: no")), 409, "exhausted", ""},
+		{"disk full", fmt.Errorf("write: %w", syscall.ENOSPC), 507, "storage", "make room on that disk and try again; zwrmd needs no restart"},
+		{"disk read-only", fmt.Errorf("write: %w", syscall.EROFS), 507, "storage", "make that disk writable and try again; zwrmd needs no restart"},
 		{"plain", errors.New("no"), 500, "failed", ""},
 	}
 	requests := []struct{ method, request string }{

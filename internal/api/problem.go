@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -35,8 +36,13 @@ func (p *problem) ContentType(string) string { return problemType }
 func newProblem(err error) *problem {
 	code, hint := model.Internal, ""
 	var known *model.Problem
-	if errors.As(err, &known) {
+	switch {
+	case errors.As(err, &known):
 		code, hint = known.Code, known.Hint
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		code, hint = model.Storage, "make room on that disk and try again; zwrmd needs no restart"
+	case errors.Is(err, syscall.EROFS):
+		code, hint = model.Storage, "make that disk writable and try again; zwrmd needs no restart"
 	}
 	return makeProblem(statusOf(code), code, err.Error(), hint)
 }
@@ -59,6 +65,8 @@ func statusOf(code model.Code) int {
 		return http.StatusNotFound
 	case model.Conflict, model.Exhausted:
 		return http.StatusConflict
+	case model.Storage:
+		return http.StatusInsufficientStorage
 	default:
 		return http.StatusInternalServerError
 	}

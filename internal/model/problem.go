@@ -11,6 +11,7 @@ const (
 	NotFound  Code = "not_found" // what it names is not there
 	Conflict  Code = "conflict"  // what it names is there already, or in use
 	Exhausted Code = "exhausted" // no room for it
+	Storage   Code = "storage"   // the disk of zwrmd does not take it: full, or read-only
 	Internal  Code = "failed"    // the host did not do it
 )
 

@@ -80,11 +80,17 @@ func (s *Store) commit(first *request) {
 		if r.err == nil {
 			r.err = err
 		}
-		r.done <- r.err
+		r.done <- diagnose(s.path, r.err)
 	}
 }
 
+// transact runs a transaction. A disk that was made read-only under our open files
+// (emergency remount) takes writes into memory, and ext4 then says of every fsync that
+// it is done: so it is asked before, and after, when it may have happened in between.
 func (s *Store) transact(run func(txn) error) error {
+	if err := writable(s.path); err != nil {
+		return err
+	}
 	// Not the context of a request: it would end the others' transaction too.
 	tx, err := s.writer.BeginTx(context.Background(), nil)
 	if err != nil {
@@ -97,7 +103,7 @@ func (s *Store) transact(run func(txn) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("write database %q: commit: %w", s.path, err)
 	}
-	return nil
+	return writable(s.path)
 }
 
 // within runs the request in a savepoint of the transaction. The error is that

@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"syscall"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -61,6 +63,74 @@ func (e *ExistsError) Error() string {
 	}
 }
 
+// DiskError says that the disk does not take what is written, and names the kernel's
+// reason: ENOSPC, EROFS, or another one of a disk that fails.
+type DiskError struct {
+	Path  string // of the database
+	Cause syscall.Errno
+	Err   error // of SQLite, or the Cause
+}
+
+// Error returns the message for the user: which disk, and what is wrong with it.
+func (e *DiskError) Error() string {
+	what := "fails"
+	switch e.Cause {
+	case syscall.ENOSPC:
+		what = "is full"
+	case syscall.EROFS:
+		what = "is read-only"
+	}
+	return fmt.Sprintf("disk of database %q %s: %s", e.Path, what, e.Err)
+}
+
+// Unwrap returns both errors.
+func (e *DiskError) Unwrap() []error { return []error{e.Cause, e.Err} }
+
+// Of fcntl.h and statvfs.h.
+const (
+	accessWrite   = 2 // W_OK
+	mountReadOnly = 1 // ST_RDONLY
+)
+
+// writable returns a *DiskError when the database's file cannot be written.
+func writable(path string) error {
+	err := syscall.Access(path, accessWrite)
+	var cause syscall.Errno
+	if errors.As(err, &cause) {
+		return &DiskError{path, cause, err}
+	}
+	return err
+}
+
+// diagnose makes a *DiskError of an error of SQLite that comes from the disk. SQLite
+// itself tells only a full one, and that not always: all else it calls an I/O error,
+// or a file that cannot be opened.
+func diagnose(path string, err error) error {
+	switch code(err) & primary {
+	case sqlite3.SQLITE_FULL:
+		return &DiskError{path, syscall.ENOSPC, err}
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:
+	default:
+		return err
+	}
+	var disk syscall.Statfs_t
+	if failed := syscall.Statfs(filepath.Dir(path), &disk); failed != nil {
+		return errors.Join(err, failed)
+	}
+	switch {
+	case disk.Flags&mountReadOnly != 0:
+		return &DiskError{path, syscall.EROFS, err}
+	case disk.Bavail == 0:
+		return &DiskError{path, syscall.ENOSPC, err}
+	case code(err)&primary == sqlite3.SQLITE_IOERR:
+		return &DiskError{path, syscall.EIO, err}
+	}
+	return err
+}
+
+// primary masks an extended result code of SQLite: its lower byte is the kind.
+const primary = 0xff
+
 // code returns SQLite's extended result code, 0 when err is not of SQLite.
 // https://sqlite.org/rescode.html
 func code(err error) int {
@@ -73,7 +143,6 @@ func code(err error) int {
 
 // advise says what SQLite's error means for the file, and what to do.
 func advise(err error) error {
-	const primary = 0xff // the lower byte of an extended result code
 	switch code(err) & primary {
 	case sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("it is no database (%w): move the file away, or give another path in [database]", err)

@@ -58,7 +58,7 @@ func openWith(ctx context.Context, path string, steps []string, hook effect.Hook
 	}
 	s, err := openLocked(ctx, path, steps, hook)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %q: %w", path, err), lock.release())
+		return nil, errors.Join(fmt.Errorf("open database %q: %w", path, diagnose(path, err)), lock.release())
 	}
 	s.lock = lock
 	s.close = sync.OnceValue(s.shut)
@@ -85,6 +85,9 @@ func openLocked(ctx context.Context, path string, steps []string, hook effect.Ho
 	}
 	if err := checkWriter(ctx, s.writer); err != nil {
 		return nil, errors.Join(advise(err), s.writer.Close())
+	}
+	if err := reserve(path); err != nil {
+		return nil, errors.Join(err, s.writer.Close())
 	}
 	if s.readers, err = connect(path, "ro", maxReaders); err != nil {
 		return nil, errors.Join(err, s.writer.Close())

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/sys/unix"
+
 	"zwrm/internal/effect"
 )
 
@@ -43,6 +45,8 @@ func (c Console) Create(hook effect.Hook) error {
 // rotated log, in place of the one before. Both together then have about limit
 // bytes, and at most twice as many when the guest writes all the while.
 //
+// On a full disk the log is cut and nothing of it kept.
+//
 // What the guest writes between the end of the copy and the cut is lost. A crash
 // between the two leaves the last part in both files, until the next Trim.
 func (c Console) Trim(limit int64, hook effect.Hook) error {
@@ -56,7 +60,9 @@ func (c Console) Trim(limit int64, hook effect.Hook) error {
 	defer log.Close()
 	info, err := log.Stat()
 	if err == nil && info.Size() > limit {
-		if err = c.rotate(log, info.Size()-limit, 2*limit, hook); err == nil {
+		err = c.rotate(log, info.Size()-limit, 2*limit, hook)
+		// A full disk has no room for a copy, and this log may be what filled it.
+		if err == nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			err = effect.Do(hook, opCutLog, func() error { return log.Truncate(0) })
 		}
 	}

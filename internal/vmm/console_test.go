@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/effect"
 )
 
 // guest writes on a console as QEMU does: with the file open all the time, and
@@ -81,6 +83,31 @@ func TestTrim(t *testing.T) {
 				t.Errorf("log is %q + %q, want %q + %q", rotated, current, test.rotated, test.current)
 			}
 		})
+	}
+}
+
+// noRoom is a disk that has no room for a copy.
+type noRoom struct{}
+
+func (noRoom) Before(op effect.Op) error {
+	if op == opCopyLog {
+		return unix.ENOSPC
+	}
+	return nil
+}
+
+func (noRoom) After(effect.Op) {}
+
+// TestTrimOnAFullDisk: the log is cut although nothing of it can be kept.
+func TestTrimOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	console, guest := NewConsole(dir), openGuest(t, dir)
+	guest.says("past the limit")
+	if err := console.Trim(10, noRoom{}); err != nil {
+		t.Fatal(err)
+	}
+	if rotated, current := contents(t, dir); rotated != "" || current != "" {
+		t.Errorf("log is %q + %q, want nothing", rotated, current)
 	}
 }
 

@@ -138,6 +138,6 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail" doc:"what is wrong"`
-	Code   string `json:"code" doc:"for scripts" enum:"invalid,not_found,conflict,exhausted,failed,unauthorized,too_large"`
+	Code   string `json:"code" doc:"for scripts" enum:"invalid,not_found,conflict,exhausted,storage,failed,unauthorized,too_large"`
 	Hint   string `json:"hint,omitempty" doc:"what to do"`
 }
