@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the guest image of the demo and the tests: OUTDIR/kernel, Debian's cloud
 # kernel, and OUTDIR/initrd, which holds that kernel's virtio modules, busybox,
-# zwrm-init and the workload of scripts/guest.
+# zwrm-init and the workload of scripts/guest. OUTDIR/host-modules has the modules
+# of a guest that is itself a host of VMs, which test/powercut makes.
 #
 #	scripts/guest-image.sh OUTDIR [INIT]	INIT: zwrm-init, default build/zwrm-init
 #
@@ -17,6 +18,11 @@ init=${2:-$here/../build/zwrm-init}
 
 # Those that zwrm-init loads (internal/guest/modules.go).
 modules='virtio_ring virtio virtio_mmio failover net_failover virtio_net virtio_blk virtio_rng'
+
+# Those that the guest of test/powercut loads (test/powercut/guest/modules.go).
+host_modules='virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio_console tun llc stp bridge
+	libcrc32c nfnetlink nf_tables nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_conntrack_netlink nf_nat nft_chain_nat nft_ct nft_masq
+	nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet'
 
 say() { echo "guest-image: $*"; }
 fail() {
@@ -44,11 +50,14 @@ fetch_kernel() {
 	}
 	dpkg-deb -x "$work"/*.deb "$work/unpacked"
 	for name in $modules; do
-		unpack_module "$name"
+		unpack_module "$name" "$work/modules"
+	done
+	for name in $host_modules; do
+		unpack_module "$name" "$work/host-modules"
 	done
 	cp "$work"/unpacked/boot/vmlinuz-* "$work/kernel"
-	rm -rf "$out/modules"
-	mv "$work/modules" "$out/modules"
+	rm -rf "$out/modules" "$out/host-modules"
+	mv "$work/modules" "$work/host-modules" "$out"
 	mv "$work/kernel" "$out/kernel"
 }
 
@@ -63,8 +72,8 @@ download() {
 	(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$1")
 }
 
-# unpack_module NAME puts NAME.ko into $work/modules, uncompressed. Its file may be
-# spelled with "-" for "_".
+# unpack_module NAME DIR puts NAME.ko into DIR, uncompressed. Its file may be spelled
+# with "-" for "_".
 unpack_module() {
 	file=$(find "$work/unpacked" -name "$(echo "$1" | tr _ '?').ko*" | head -n 1)
 	case $file in
@@ -72,9 +81,9 @@ unpack_module() {
 		find "$work/unpacked" -name modules.builtin -exec cat {} + | grep -q "/$(echo "$1" | tr _ .).ko" ||
 			say "this kernel has no $1"
 		;;
-	*.ko) cp "$file" "$work/modules/$1.ko" ;;
-	*.ko.xz) xz -dc "$file" >"$work/modules/$1.ko" ;;
-	*.ko.zst) zstd -qdc "$file" >"$work/modules/$1.ko" ;;
+	*.ko) cp "$file" "$2/$1.ko" ;;
+	*.ko.xz) xz -dc "$file" >"$2/$1.ko" ;;
+	*.ko.zst) zstd -qdc "$file" >"$2/$1.ko" ;;
 	*) fail "cannot uncompress ${file##*/}" ;;
 	esac
 }
@@ -110,9 +119,9 @@ mkdir -p "$out"
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
-mkdir "$work/modules"
+mkdir "$work/modules" "$work/host-modules"
 
-if [ ! -e "$out/kernel" ]; then
+if [ ! -e "$out/kernel" ] || [ ! -e "$out/host-modules" ]; then
 	fetch_kernel
 fi
 if stale; then
