@@ -52,8 +52,12 @@ install: build ## onto this host; honours DESTDIR and PREFIX
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh install
 
 .PHONY: uninstall
-uninstall: build ## takes back what install put
+uninstall: build ## takes back what install put; keeps apps, images and a changed configuration
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh uninstall
+
+.PHONY: purge
+purge: build ## as uninstall, and takes those, too
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh purge
 
 .PHONY: clean
 clean:

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Puts ZWRM on this host, or takes it back: install.sh install|uninstall.
-# DESTDIR and PREFIX as in the GNU coding standards. With DESTDIR nothing of the
-# running host is touched. The binaries are those in build/.
+# Puts ZWRM on this host, or takes it back: install.sh install|uninstall|purge.
+# Uninstall keeps what took work, which is what zwrmd remembers, the images and a
+# changed configuration; purge takes those, too. DESTDIR and PREFIX as in the GNU
+# coding standards. With DESTDIR nothing of the running host is touched. The binaries
+# are those in build/.
 set -eu
 
 cd "$(dirname "$0")/.."
-action=${1:?install or uninstall}
+action=${1:?install, uninstall or purge}
 prefix=${PREFIX:-/usr/local}
 dest=${DESTDIR:-}
 
@@ -30,6 +32,7 @@ files() {
 }
 
 config=/etc/zwrm/config.toml
+state=/var/lib/zwrm
 
 # What install made or changed besides its files, for uninstall to take back:
 # "folder PATH", "sysctl PATH OLD NEW", "group NAME". A second install finds most of
@@ -115,21 +118,57 @@ install_all() {
 	echo "installed; systemctl enable --now zwrmd starts it"
 }
 
-uninstall_all() {
-	# Without zwrmd nobody would stop the VMs and remove their TAPs.
-	if [ -z "$dest" ] && build/zwrm -o json ps 2>/dev/null | grep -q '"name"'; then
+# refuse_vms ends this script while there are VMs: without zwrmd nobody would stop them
+# and remove their TAPs.
+refuse_vms() {
+	if build/zwrm -o json ps 2>/dev/null | grep -q '"name"'; then
 		echo "install.sh: there are VMs; first, for each app that zwrm apps lists: zwrm destroy APP" >&2
 		exit 1
 	fi
-	if [ -z "$dest" ] && [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi
+	for tap in /sys/class/net/zvm*; do
+		[ -e "$tap" ] || continue
+		echo "install.sh: there are TAPs of VMs, and no zwrmd; start it, and for each app that zwrm apps lists: zwrm destroy APP" >&2
+		exit 1
+	done
+}
+
+# stop_daemon ends zwrmd, and takes away the rules that it left: with on_shutdown =
+# "keep", or when it was killed.
+stop_daemon() {
+	if [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi
+	if [ -e "$state/state.db" ]; then
+		build/zwrmd --config "$config" --clean >/dev/null || echo "install.sh: rules of ours may be left, see above" >&2
+	fi
+	rm -rf /run/zwrm
+}
+
+# forget removes what only purge does. What the configuration has elsewhere may be in
+# a folder with more than ours, so it is only named.
+forget() {
 	if [ -e "$dest$config" ]; then
+		sed -n 's/^ *\(database\.\|images\.\)\{0,1\}\(path\|dir\) *= *"\(.*\)".*/\3/p' "$dest$config" | grep -v "^$state/" | sed 's/^/left to you: /' || true
+	fi
+	rm -rf "$dest$state"
+	rm -f "$dest$config"
+}
+
+uninstall_all() {
+	if [ -z "$dest" ]; then
+		refuse_vms
+		stop_daemon
+	fi
+	if [ "$action" = purge ]; then
+		forget
+	elif [ -e "$dest$config" ]; then
 		if build/zwrmd --generate-config | cmp -s - "$dest$config"; then rm "$dest$config"; else echo "kept $config, since it was changed"; fi
 	fi
+	[ ! -e "$dest$state" ] || echo "kept $state: what zwrmd remembers, and the images; make purge removes them"
 	files | while read -r _ _ target; do
 		rm -f "$dest$target"
 	done
 	[ -z "$dest" ] || return 0
 	take_back
+	[ "$action" != purge ] || rmdir /etc/zwrm 2>/dev/null || true
 	reload
 }
 
@@ -144,6 +183,6 @@ reload() {
 
 case $action in
 install) install_all ;;
-uninstall) uninstall_all ;;
-*) echo "install.sh: $action is neither install nor uninstall" >&2 && exit 2 ;;
+uninstall | purge) uninstall_all ;;
+*) echo "install.sh: $action is neither install nor uninstall nor purge" >&2 && exit 2 ;;
 esac

@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	path := flags.String("config", "/etc/zwrm/config.toml", "configuration `file`")
 	generate := flags.Bool("generate-config", false, "print the commented default configuration")
 	check := flags.Bool("check-config", false, "check the configuration and the host, then exit")
+	clean := flags.Bool("clean", false, "take away the rules that a zwrmd left which does not run any more, then exit")
 	printVersion := flags.Bool("version", false, "print the version")
 	debug := flags.Bool("debug", false, "log every request")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -67,7 +68,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return exitOK
 	}
-	if err := runDaemon(ctx, cfg, logger(stderr, *debug)); err != nil {
+	work := runDaemon
+	if *clean {
+		work = daemon.Clean
+	}
+	if err := work(ctx, cfg, logger(stderr, *debug)); err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitFailed
 	}

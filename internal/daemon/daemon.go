@@ -189,6 +189,16 @@ func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) (left bool, er
 	return d.reconciler.Pending() > 0, nil
 }
 
+// Clean takes away the rules and the bridge that an earlier zwrmd left, as a stop with
+// on_shutdown = "clean" does. It refuses while another zwrmd has the database.
+func Clean(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	d, err := Open(ctx, cfg, log, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.reconciler.Shutdown(ctx), d.Close())
+}
+
 // shutdown leaves of the network what the configuration says. It runs although
 // ctx, the life of zwrmd, has ended.
 func (d *Daemon) shutdown(ctx context.Context) error {

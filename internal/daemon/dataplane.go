@@ -113,11 +113,15 @@ func (d *dataplane) Diff(ctx context.Context, want firewall.Ruleset) ([]firewall
 	return all, nil
 }
 
-// Remove removes all rules of ours: what lets our devices pass first.
+// Remove removes all rules of ours: what lets our devices pass first, and what the
+// other dataplane left, if no Apply came before.
 func (d *dataplane) Remove(ctx context.Context) error {
 	var errs []error
 	for _, n := range d.neighbours {
 		errs = append(errs, n.Remove(ctx))
+	}
+	if d.leftovers != nil {
+		errs = append(errs, d.leftovers.Remove(ctx))
 	}
 	return errors.Join(append(errs, d.keeper.Remove(ctx))...)
 }

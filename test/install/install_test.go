@@ -11,16 +11,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"zwrm/internal/host/nstest"
+	"zwrm/test/zwrmtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
-func TestMain(m *testing.M) { nstest.Main(m) }
+func TestMain(m *testing.M) { zwrmtest.Main(m) }
 
 const (
 	forward = "/proc/sys/net/ipv4/ip_forward"
@@ -67,6 +68,21 @@ func TestConfigurationStays(t *testing.T) {
 	}
 	if out := run(t, "make", "uninstall"); !strings.Contains(out, "kept "+config) {
 		t.Errorf("uninstall does not say that it keeps the configuration:\n%s", out)
+	}
+	same(t, before, files(t, "/etc", "/usr/local"))
+}
+
+// TestPurge: purge also removes a configuration that was changed, and only names what
+// that has elsewhere, since more may be there than ours.
+func TestPurge(t *testing.T) {
+	machine(t, "0")
+	before := files(t, "/etc", "/usr/local")
+	run(t, "make", "install")
+	changed := strings.Replace(read(t, config), "/var/lib/zwrm/images", "/srv/images", 1)
+	must(t, os.WriteFile(config, []byte(changed), 0o644))
+	out := run(t, "make", "purge")
+	if !strings.Contains(out, "left to you: /srv/images\n") || strings.Contains(out, "kept") || strings.Contains(out, "state.db") {
+		t.Errorf("purge says:\n%s", out)
 	}
 	same(t, before, files(t, "/etc", "/usr/local"))
 }
@@ -165,7 +181,7 @@ func run(t *testing.T, name string, args ...string) string {
 	return stdout.String()
 }
 
-// files returns everything below the folders: path -> mode and content. Left out are
+// files returns everything below the folders: path -> mode, owner and content. Left out are
 // Go, which is large, and what the tools for /etc/group keep for themselves.
 func files(t *testing.T, dirs ...string) map[string]string {
 	t.Helper()
@@ -181,20 +197,32 @@ func files(t *testing.T, dirs ...string) map[string]string {
 			case skip[path]:
 				return nil
 			}
-			info, err := entry.Info()
-			if err != nil {
-				return err
-			}
-			found[path] = info.Mode().String()
-			if info.Mode().IsRegular() {
-				text, err := os.ReadFile(path)
-				found[path] += fmt.Sprintf(" %x", sha256.Sum256(text))
-				return err
-			}
-			return nil
+			found[path], err = describe(path)
+			return err
 		}))
 	}
 	return found
+}
+
+// describe returns mode, owner and content of a file.
+func describe(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", err
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	text := fmt.Sprintf("%s %d:%d", info.Mode(), stat.Uid, stat.Gid)
+	switch {
+	case info.Mode().IsRegular():
+		content, err := os.ReadFile(path)
+		return fmt.Sprintf("%s %x", text, sha256.Sum256(content)), err
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(path)
+		return text + " " + target, err
+	case info.Mode()&fs.ModeDevice != 0: // in a layer, of 0:0, it says that a file was removed
+		return fmt.Sprintf("%s %d", text, stat.Rdev), nil
+	}
+	return text, nil
 }
 
 // added lists the mode and path of what is new.
