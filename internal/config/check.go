@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"zwrm/internal/model"
 )
@@ -25,7 +26,7 @@ func (l *loader) config() Config {
 		Server:   l.server(),
 		Database: l.database(),
 		Network:  l.network(),
-		VMM:      VMM{Driver: l.vmmDriver()},
+		VMM:      VMM{Driver: l.vmmDriver(), UIDBase: l.uidBase()},
 		Images:   Images{Dir: l.path("images.dir", l.raw.Images.Dir)},
 	}
 }
@@ -33,6 +34,7 @@ func (l *loader) config() Config {
 func (l *loader) server() Server {
 	r := l.raw.Server
 	server := Server{Socket: l.path("server.socket", r.Socket), Listen: r.Listen, TokenFile: r.TokenFile}
+	server.Hosts = list(l, "server.hosts", r.Hosts, parseHost)
 	if r.Listen != "" {
 		l.listen(r.Listen)
 	}
@@ -45,6 +47,16 @@ func (l *loader) server() Server {
 			Mend: `set server.token_file to the file that holds it, or listen to ""`})
 	}
 	return server
+}
+
+// parseHost returns the name of a host as it is compared. A port is no part of it.
+func parseHost(text string) (string, fault) {
+	name := strings.ToLower(text)
+	const digits = "0123456789"
+	if name == "" || len(name) > 253 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz.-_"+digits) != "" || strings.Trim(name, digits+".") == "" {
+		return "", fault{"not the name of a host", `use a form such as "vms.example.com", without a port`}
+	}
+	return name, fault{}
 }
 
 func (l *loader) database() Database {
@@ -68,6 +80,23 @@ func (l *loader) vmmDriver() string {
 	}
 	l.report(problem)
 	return ""
+}
+
+// The uids that VMs may have: behind those of 16 bits, which are the host's own
+// users, and of what a signed number of 32 bits holds, as many programs take them.
+const (
+	minUID = 1 << 16
+	maxUID = 1<<31 - 1
+)
+
+func (l *loader) uidBase() uint32 {
+	base := l.raw.VMM.UIDBase
+	last := maxUID - int64(1)<<(32-2-minSubnetBits)
+	if base < minUID || base > last {
+		l.report(Problem{Key: "vmm.uid_base", Value: fmt.Sprint(base), What: "not the first of enough uids that no account has",
+			Mend: fmt.Sprintf("use %d to %d, such as 1879048192", minUID, last)})
+	}
+	return uint32(base)
 }
 
 func (l *loader) network() Network {

@@ -107,6 +107,14 @@ func TestWrongChoices(t *testing.T) {
 		{name: "on_shutdown", text: `network.on_shutdown = "Keep"`, want: []string{`network.on_shutdown = "Keep": unknown way to stop; use "clean" or "keep"`}},
 		{name: "firecracker", text: `vmm.driver = "firecracker"`, want: []string{`vmm.driver = "firecracker": this version does not have this driver yet; use "auto" or "qemu"`}},
 		{name: "cloud-hypervisor", text: `vmm.driver = "cloud-hypervisor"`, want: []string{`vmm.driver = "cloud-hypervisor": this version does not have this driver yet; use "auto" or "qemu"`}},
+		{name: "uid_base of users of the host", text: `vmm.uid_base = 1000`, want: []string{`vmm.uid_base = 1000: not the first of enough uids that no account has; use 65536 to 2143289343, such as 1879048192`}},
+		{name: "uid_base without room", text: `vmm.uid_base = 2143289344`, want: []string{`vmm.uid_base = 2143289344: not the first of enough uids that no account has; use 65536 to 2143289343, such as 1879048192`}},
+		{name: "hosts", text: `server.hosts = ["vms.example.com:80", "192.0.2.1", "", "a", "A"]`, want: []string{
+			`server.hosts[0] = "vms.example.com:80": not the name of a host; use a form such as "vms.example.com", without a port`,
+			`server.hosts[1] = "192.0.2.1": not the name of a host; use a form such as "vms.example.com", without a port`,
+			`server.hosts[2] = "": not the name of a host; use a form such as "vms.example.com", without a port`,
+			`server.hosts[4] = "A": the same as server.hosts[3]; remove one of them`,
+		}},
 		{name: "vmm", text: `vmm.driver = ""`, want: []string{`vmm.driver = "": unknown driver; use "auto" or "qemu"`}},
 		{name: "database", text: `database.driver = "postgres"`, want: []string{`database.driver = "postgres": unknown driver; use "sqlite"`}},
 	})

@@ -33,9 +33,10 @@ type Config struct {
 
 // Server is where the API listens.
 type Server struct {
-	Socket    string // absolute path
-	Listen    string // TCP host:port; empty: the socket only
-	TokenFile string // absolute path of the bearer token that Listen asks for; set when Listen is
+	Socket    string   // absolute path
+	Listen    string   // TCP host:port; empty: the socket only
+	TokenFile string   // absolute path of the bearer token that Listen asks for; set when Listen is
+	Hosts     []string // names, in lower case, that clients by TCP may call this host by, beside its addresses
 }
 
 // Database is where the state is kept.
@@ -62,8 +63,12 @@ type Bridge struct {
 	Subnet  netip.Prefix
 }
 
-// VMM is which program runs the VMs: "auto" or a driver's name.
-type VMM struct{ Driver string }
+// VMM is how the VMs are run. The one of slot n runs as uid and gid UIDBase + n, and
+// what zwrmd tries out before there is a VM as the one behind those.
+type VMM struct {
+	Driver  string // which program: "auto" or a driver's name
+	UIDBase uint32
+}
 
 // Images is where guest images are kept.
 type Images struct{ Dir string } // absolute path

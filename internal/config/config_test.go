@@ -24,7 +24,7 @@ func defaults(t *testing.T) Config {
 			EgressDeny: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
 			Bridge:     Bridge{Name: "zwrmd0", Subnet: netip.MustParsePrefix("10.0.0.0/16")},
 		},
-		VMM:    VMM{Driver: "auto"},
+		VMM:    VMM{Driver: "auto", UIDBase: 1879048192},
 		Images: Images{Dir: "/var/lib/zwrm/images"},
 	}
 }
@@ -35,6 +35,7 @@ const fullFile = `
 socket = "/tmp/z.sock"
 listen = "127.0.0.1:8080"
 token_file = "/etc/zwrm/token"
+hosts = ["vms.example.com"]
 [database]
 driver = "sqlite"
 path = "/srv/state.db"
@@ -53,6 +54,7 @@ name = "private0"
 subnet = "10.1.0.0/24"
 [vmm]
 driver = "qemu"
+uid_base = 2000000000
 [images]
 dir = "/srv/images"
 `
@@ -65,6 +67,7 @@ func fullEnv() []string {
 		"ZWRM_SERVER_TOKEN_FILE=/etc/zwrm/token",
 		"ZWRM_DATABASE_DRIVER=sqlite",
 		"ZWRM_DATABASE_PATH=/srv/state.db",
+		"ZWRM_SERVER_HOSTS=VMs.example.com",
 		"ZWRM_NETWORK_SUBNET=10.20.0.0/20",
 		"ZWRM_NETWORK_EXTERNAL_INTERFACE=ens3",
 		"ZWRM_NETWORK_FIREWALL=iptables",
@@ -77,6 +80,7 @@ func fullEnv() []string {
 		"ZWRM_NETWORK_BRIDGE_NAME=private0",
 		"ZWRM_NETWORK_BRIDGE_SUBNET=10.1.0.0/24",
 		"ZWRM_VMM_DRIVER=qemu",
+		"ZWRM_VMM_UID_BASE=2000000000",
 		"ZWRM_IMAGES_DIR=/srv/images",
 	}
 }
@@ -84,7 +88,7 @@ func fullEnv() []string {
 func full(t *testing.T) Config {
 	t.Helper()
 	return Config{
-		Server:   Server{Socket: "/tmp/z.sock", Listen: "127.0.0.1:8080", TokenFile: "/etc/zwrm/token"},
+		Server:   Server{Socket: "/tmp/z.sock", Listen: "127.0.0.1:8080", TokenFile: "/etc/zwrm/token", Hosts: []string{"vms.example.com"}},
 		Database: Database{Path: "/srv/state.db"},
 		Network: Network{
 			Layout:            layoutOf(t, "10.20.0.0/20"),
@@ -97,7 +101,7 @@ func full(t *testing.T) Config {
 			MTU:               1400,
 			Bridge:            Bridge{Enabled: true, Name: "private0", Subnet: netip.MustParsePrefix("10.1.0.0/24")},
 		},
-		VMM:    VMM{Driver: "qemu"},
+		VMM:    VMM{Driver: "qemu", UIDBase: 2000000000},
 		Images: Images{Dir: "/srv/images"},
 	}
 }

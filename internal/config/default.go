@@ -25,7 +25,12 @@ socket = "/run/zwrm/zwrmd.sock"
 listen = ""
 
 # File that holds the token of those who come by TCP. Must be set when listen is.
+# Nobody but root and its group may be able to read it.
 token_file = ""
+
+# Names by which those who come by TCP may call this host, such as
+# ["vms.example.com"], beside "localhost" and the address that they come to.
+hosts = []
 
 [database]
 # "sqlite" is the only one.
@@ -83,6 +88,11 @@ subnet = "10.0.0.0/16"
 [vmm]
 # Program that runs the VMs: "qemu", or "auto" for the first that works here.
 driver = "auto"
+
+# First of the users that VMs run as, each VM as one of its own: as uid and gid
+# uid_base plus its slot, so of a /16 that is 16385 numbers. No account of this
+# host may be among them, none needs to be made.
+uid_base = 1879048192
 
 [images]
 # Folder of the guest images that "zwrm image add" takes.

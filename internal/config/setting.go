@@ -11,6 +11,7 @@ type raw struct {
 		Socket    string
 		Listen    string
 		TokenFile string
+		Hosts     []string
 	}
 	Database struct {
 		Driver string
@@ -32,7 +33,8 @@ type raw struct {
 		}
 	}
 	VMM struct {
-		Driver string
+		Driver  string
+		UIDBase int64
 	}
 	Images struct {
 		Dir string
@@ -53,6 +55,7 @@ func (r *raw) settings() []setting {
 		{"server.socket", &r.Server.Socket, "/run/zwrm/zwrmd.sock"},
 		{"server.listen", &r.Server.Listen, ""},
 		{"server.token_file", &r.Server.TokenFile, ""},
+		{"server.hosts", &r.Server.Hosts, ""},
 		{"database.driver", &r.Database.Driver, "sqlite"},
 		{"database.path", &r.Database.Path, "/var/lib/zwrm/state.db"},
 		{"network.subnet", &r.Network.Subnet, "172.16.0.0/16"},
@@ -67,6 +70,7 @@ func (r *raw) settings() []setting {
 		{"network.bridge.name", &r.Network.Bridge.Name, "zwrmd0"},
 		{"network.bridge.subnet", &r.Network.Bridge.Subnet, "10.0.0.0/16"},
 		{"vmm.driver", &r.VMM.Driver, "auto"},
+		{"vmm.uid_base", &r.VMM.UIDBase, "1879048192"},
 		{"images.dir", &r.Images.Dir, "/var/lib/zwrm/images"},
 	}
 }

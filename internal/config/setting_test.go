@@ -32,7 +32,8 @@ func keyOf(name string) string {
 	var key strings.Builder
 	for i := range len(name) {
 		upper := name[i] >= 'A' && name[i] <= 'Z'
-		if upper && i > 0 && name[i-1] >= 'a' && name[i-1] <= 'z' {
+		lower := func(i int) bool { return i >= 0 && i < len(name) && name[i] >= 'a' && name[i] <= 'z' }
+		if upper && (lower(i-1) || i > 0 && name[i-1] != '.' && lower(i+1)) { // behind "uid" of UIDBase, too
 			key.WriteByte('_')
 		}
 		key.WriteString(strings.ToLower(name[i : i+1]))

@@ -62,8 +62,9 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, hook effect.
 			err = errors.Join(err, d.Close())
 		}
 	}()
+	nobody := cfg.VMM.UIDBase + uint32(cfg.Network.Layout.Capacity()) // the VMs have those before
 	// Meanwhile, since trying out what works takes longer than all else here.
-	driver, giveUp := begin(ctx, func(ctx context.Context) (*qemu.Driver, error) { return qemu.Open(ctx, log, hook) })
+	driver, giveUp := begin(ctx, func(ctx context.Context) (*qemu.Driver, error) { return qemu.Open(ctx, nobody, log, hook) })
 	defer giveUp()
 	if d.uplink, err = d.inspect(ctx); err != nil {
 		return nil, err
@@ -127,8 +128,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	fleet := fleet.New(life, fleet.Deps{
 		Store: d.store, Network: d.reconciler, Images: d.images, VMMs: fleet.OnHost(d.driver, d.hook), Pinger: d.kernel,
 		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, MTU: plan.MTU(d.cfg.Network, d.uplink),
-		Dir:    filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
-		Events: d.events, Log: d.log, Hook: d.hook,
+		Dir:     filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
+		UIDBase: d.cfg.VMM.UIDBase,
+		Events:  d.events, Log: d.log, Hook: d.hook,
 	})
 	// First, since an address that is taken must not leave a network behind.
 	endpoints, err := d.listen(api.New(d.apiDeps(fleet)))

@@ -25,6 +25,7 @@ func (d *Daemon) inspect(ctx context.Context) (plan.Uplink, error) {
 	}
 	if facts.Root { // others would only be told the same again
 		facts.TUN = openTUN()
+		facts.Users = checkUsers(d.cfg.VMM.UIDBase, d.cfg.Network.Layout.Capacity())
 		d.dataplane, facts.Firewall = openDataplane(ctx, d.cfg.Network.Firewall, d.log, d.hook)
 	}
 	if facts.Links, err = d.kernel.Links(ctx); err != nil {

@@ -53,6 +53,7 @@ type Deps struct {
 	DNS     []netip.Addr
 	MTU     int    // bytes; of the TAPs, and thus of the guests
 	Dir     string // holds a folder for each VM
+	UIDBase uint32 // the VM of slot n runs as this uid and gid plus n
 	Events  *event.Log
 	Log     *slog.Logger
 	Timing  Timing

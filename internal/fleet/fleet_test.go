@@ -81,7 +81,7 @@ func (w *world) start() {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.Fleet = fleet.New(life, fleet.Deps{
 		Store: w.store, Network: w.net, Images: images{}, VMMs: w.vmms, Pinger: w.kernel,
-		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), Events: w.events, Log: log,
+		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), UIDBase: w.cfg.VMM.UIDBase, Events: w.events, Log: log,
 		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
 	})
 	if err := w.Load(ctx); err != nil {
@@ -207,10 +207,11 @@ func (d *driver) Start(_ context.Context, spec vmm.Spec) (*vmm.Process, error) {
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
+	user := vmm.User{ID: spec.UID}
+	if err := vmm.PrepareFolder(spec.Dir, user, nil); err != nil {
 		return nil, err
 	}
-	process, err := vmm.Launch(nil, "/bin/sleep", spec.Dir, "600")
+	process, err := vmm.Launch(vmm.Command{Program: "/bin/sleep", Args: []string{"600"}, Dir: spec.Dir, User: user})
 	if err != nil {
 		return nil, err
 	}

@@ -165,7 +165,7 @@ func (f *Fleet) sweep(ctx context.Context) error {
 }
 
 func (f *Fleet) removeFolder(path string) error {
-	return effect.Do(f.Hook, opRemoveFolder, func() error { return os.RemoveAll(path) })
+	return effect.Do(f.Hook, opRemoveFolder, func() error { return vmm.RemoveFolder(path) })
 }
 
 func (f *Fleet) kill(ctx context.Context, identity model.Process) error {

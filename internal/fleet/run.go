@@ -92,6 +92,7 @@ func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
 		GuestMAC:  f.Layout.GuestMAC(vm.Slot),
 		MTU:       f.MTU,
 		Dir:       f.dir(vm.ID),
+		UID:       f.UIDBase + uint32(vm.Slot),
 	}, nil
 }
 

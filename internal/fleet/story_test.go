@@ -420,13 +420,13 @@ func TestGuestIsToldItsNetwork(t *testing.T) {
 	want := []vmm.Spec{
 		{
 			Name: "web-0", CPUs: 1, MemoryMiB: 128, Kernel: "/kernel", MTU: 1500, TAP: "zvm0", Dir: filepath.Join(w.dir, "vms", "1"),
-			GuestMAC: ipam.MAC{0x02, 0x5a, 172, 16, 0, 2},
-			Args:     "ip=172.16.0.2::172.16.0.1:255.255.255.252:web-0:eth0:off:192.0.2.53 console=ttyS0",
+			GuestMAC: ipam.MAC{0x02, 0x5a, 172, 16, 0, 2}, UID: 1879048192,
+			Args: "ip=172.16.0.2::172.16.0.1:255.255.255.252:web-0:eth0:off:192.0.2.53 console=ttyS0",
 		},
 		{
 			Name: "disk-0", CPUs: 2, MemoryMiB: 64, Kernel: "/kernel", Rootfs: "/rootfs", MTU: 1500, TAP: "zvm1", Dir: filepath.Join(w.dir, "vms", "2"),
-			GuestMAC: ipam.MAC{0x02, 0x5a, 172, 16, 0, 6},
-			Args:     "ip=172.16.0.6::172.16.0.5:255.255.255.252:disk-0:eth0:off:192.0.2.53 root=/dev/vda rw console=ttyS0",
+			GuestMAC: ipam.MAC{0x02, 0x5a, 172, 16, 0, 6}, UID: 1879048193,
+			Args: "ip=172.16.0.6::172.16.0.5:255.255.255.252:disk-0:eth0:off:192.0.2.53 root=/dev/vda rw console=ttyS0",
 		},
 	}
 	for i, got := range w.driver.specs {

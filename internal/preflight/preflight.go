@@ -20,6 +20,7 @@ type Facts struct {
 	Root     bool  // zwrmd runs as root
 	TUN      error // why /dev/net/tun cannot be opened; nil: it can
 	Firewall error // why the dataplane cannot be used here; nil: it can
+	Users    error // why VMs cannot run as the uids that they are to have; nil: they can
 	Links    []host.Link
 	Routes   []host.Route
 }
@@ -71,6 +72,10 @@ func Check(cfg config.Config, facts Facts) []config.Problem {
 	}
 	if facts.Firewall != nil {
 		problems = append(problems, config.Problem{Key: "network.firewall", Value: quote(string(cfg.Network.Firewall)), What: facts.Firewall.Error()})
+	}
+	if facts.Users != nil {
+		problems = append(problems, config.Problem{Key: "vmm.uid_base", Value: fmt.Sprint(cfg.VMM.UIDBase), What: facts.Users.Error(),
+			Mend: "choose the first of a range of uids that no account has"})
 	}
 	uplink, problem := Uplink(cfg.Network, facts)
 	if problem != nil {

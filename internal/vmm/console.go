@@ -29,16 +29,23 @@ type Console struct{ dir string }
 // NewConsole returns the console log in a VM's folder.
 func NewConsole(dir string) Console { return Console{dir} }
 
-// Create makes an empty log when there is none. A driver does so before it
-// starts a VMM, so that the VMM opens a file that is known to be one.
-func (c Console) Create(hook effect.Hook) error {
-	return effect.Do(hook, opConsole, func() error {
-		log, err := openRegular(c.path(ConsoleLog), os.O_WRONLY|os.O_CREATE)
-		if err != nil {
-			return fmt.Errorf("create console log: %w", err)
-		}
-		return log.Close()
+// create makes an empty log when there is none, and gives it to the VM's user.
+// That is done before a VMM starts, so that the VMM opens a file that is known to
+// be one.
+func (c Console) create(user User, hook effect.Hook) error {
+	var log *os.File
+	err := effect.Do(hook, opConsole, func() (err error) {
+		log, err = openRegular(c.path(ConsoleLog), os.O_WRONLY|os.O_CREATE)
+		return err
 	})
+	if err != nil {
+		return fmt.Errorf("create console log: %w", err)
+	}
+	err = effect.Do(hook, opGiveConsole, func() error { return log.Chown(int(user.ID), int(user.ID)) })
+	if err := errors.Join(err, log.Close()); err != nil {
+		return fmt.Errorf("create console log: %w", err)
+	}
+	return nil
 }
 
 // Trim cuts a log that has more than limit bytes: its last part is kept as the

@@ -187,7 +187,7 @@ func TestConsoleDoesNotLeaveItsFolder(t *testing.T) {
 			var copied bytes.Buffer
 			_, tailErr := console.Tail(1)
 			for what, err := range map[string]error{
-				"Create": console.Create(nil),
+				"create": console.create(testUser(), nil),
 				"Trim":   console.Trim(1, nil),
 				"Copy":   console.Copy(t.Context(), &copied, false),
 				"Tail":   tailErr,

@@ -29,4 +29,5 @@ type Spec struct {
 	GuestMAC  ipam.MAC
 	MTU       int    // bytes, told to the guest's network driver; 0: the guest takes its own default
 	Dir       string // the VM's own folder, made if need be: console log, VMM's messages, control socket
+	UID       uint32 // the VM's own uid and gid, which its VMM runs as
 }

@@ -1,13 +1,14 @@
 package vmm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -20,35 +21,57 @@ const (
 	MessagesLog = "vmm.log"     // what the VMM itself said, since it was started
 )
 
+// Command is a VMM to launch.
+type Command struct {
+	Program string // path
+	Args    []string
+	Dir     string     // the VM's own folder
+	Files   []*os.File // its descriptors 3, 4, ...
+	User    User
+	Hook    effect.Hook // may be nil; is told of the start and of signals
+}
+
 // Launch starts a program as a VMM that outlives zwrmd: in a session of its own,
 // so that no signal meant for zwrmd's terminal or group reaches it, with nothing
-// of zwrmd's environment, and with no descriptor but its messages. It runs in
-// dir, where it also keeps its temporary files.
+// of zwrmd's environment, and with no descriptor but its messages and the given
+// files. It runs as its user and in its folder, which the user owns: PrepareFolder
+// saw to that. The folder's path leads through folders that only root may enter,
+// so the VMM must name its files relative to where it is.
 //
 // A crash right behind Launch leaves a VMM that no row knows. It holds its TAP,
 // so a second one cannot come up beside it; the driver finds it by its folder.
-//
-// The hook, which may be nil, is told of the start and of signals.
-func Launch(hook effect.Hook, program, dir string, args ...string) (*Process, error) {
+func Launch(c Command) (*Process, error) {
 	var messages *os.File
-	err := effect.Do(hook, opMessages, func() (err error) {
-		messages, err = openMessages(dir)
+	err := effect.Do(c.Hook, opMessages, func() (err error) {
+		messages, err = openMessages(c.Dir)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer messages.Close()
-	cmd := exec.Command(program, args...)
-	cmd.Dir = dir
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "TMPDIR=" + dir}
-	cmd.Stdout, cmd.Stderr = messages, messages
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	closeOnExec()
-	if err := effect.Do(hook, opLaunch, cmd.Start); err != nil {
+	folder, err := openFolder(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	cmd, err := c.User.Command(context.Background(), 0, c.Program, c.Args...) // it outlives every request
+	if err != nil {
 		return nil, fmt.Errorf("start VMM: %w", err)
 	}
-	process, err := hold(cmd, hook)
+	cmd.Dir = "/proc/self/fd/" + strconv.Itoa(int(folder.Fd()))
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "TMPDIR=."}
+	cmd.Stdout, cmd.Stderr = messages, messages
+	cmd.ExtraFiles = c.Files
+	closeOnExec()
+	if err := effect.Do(c.Hook, opLaunch, func() error { return start(cmd) }); err != nil {
+		return nil, fmt.Errorf("start VMM: %w", err)
+	}
+	err = effect.Do(c.Hook, opExpend, func() error { return expend(cmd.Process.Pid) })
+	var process *Process
+	if err == nil {
+		process, err = hold(cmd, c.Hook)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("hold VMM: %w", err), cmd.Process.Kill(), cmd.Wait())
 	}
@@ -91,28 +114,4 @@ func hold(cmd *exec.Cmd, hook effect.Hook) (*Process, error) {
 // was not lost before.
 func closeOnExec() {
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-}
-
-// openRegular opens a file of a VM's folder. Anything but a regular file of one
-// name is refused: a link in its place could lead zwrmd, which is root, to
-// overwrite a file elsewhere.
-func openRegular(path string, flags int) (*os.File, error) {
-	file, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("%q is a symbolic link, not a file", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !info.Mode().IsRegular() || !ok || stat.Nlink != 1 {
-		file.Close()
-		return nil, fmt.Errorf("%q is not a regular file with one name", path)
-	}
-	return file, nil
 }

@@ -22,6 +22,35 @@ import (
 // long is more than any of these tests takes; it only ends a test that hangs.
 const long = 30 * time.Second
 
+// testUser is whom the programs of these tests run as.
+func testUser() User { return User{ID: 1879048192} }
+
+// give makes a folder and what is in it testUser's.
+func give(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := filepath.Glob(filepath.Join(dir, "*"))
+	for _, path := range append(entries, dir) {
+		err = errors.Join(err, os.Lchown(path, int(testUser().ID), int(testUser().ID)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// public makes a folder that everybody may enter: t.TempDir's is in one of root's.
+func public(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "zwrm-vmm-")
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // launch starts a program as a VMM that is gone when the test is.
 func launch(t *testing.T, dir, program string, args ...string) *Process {
 	t.Helper()
@@ -29,7 +58,8 @@ func launch(t *testing.T, dir, program string, args ...string) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Launch(nil, path, dir, args...)
+	give(t, dir)
+	p, err := Launch(Command{Program: path, Args: args, Dir: dir, User: testUser()})
 	if err != nil {
 		t.Fatalf("Launch(%q): %v", program, err)
 	}
@@ -76,9 +106,9 @@ func TestStartTimeOfProgramWithOddName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := public(t)
 	odd := filepath.Join(dir, "a ) 1 (b")
-	if err := os.WriteFile(odd, sleep, 0o700); err != nil {
+	if err := os.WriteFile(odd, sleep, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	plain, strange := launch(t, dir, "sleep", "1000"), launch(t, dir, odd, "1000")
@@ -373,7 +403,7 @@ func TestLaunchRefuses(t *testing.T) {
 			if !filepath.IsAbs(program) {
 				program = mustFind(t, program)
 			}
-			if _, err := Launch(nil, program, dir); err == nil || !strings.Contains(err.Error(), test.want) {
+			if _, err := Launch(Command{Program: program, Dir: dir, User: testUser()}); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Launch: %v, want an error with %q", err, test.want)
 			}
 			if kept, err := os.ReadFile(outside); err != nil || string(kept) != "keep" {

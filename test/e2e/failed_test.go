@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"zwrm/test/zwrmtest"
 )
@@ -13,10 +14,11 @@ import (
 // TestFailedDeploy: when a VM cannot be started, deploy and scale say what its VMM
 // said last, and everything is as it was before.
 func TestFailedDeploy(t *testing.T) {
-	bin := t.TempDir()
+	bin := public(t)
 	unlucky(t, bin, "shop-2")
 	w := newWorld(t, private(), pathTo(bin))
 	defer w.end(t)
+	w.count(t, filepath.Join(bin, "running"))
 	w.addTooLarge(t, "large")
 	empty := w.snapshot(t)
 
@@ -72,12 +74,50 @@ func (w *world) addTooLarge(t *testing.T, name string) {
 // unlucky makes the QEMU of a certain VM die as soon as two other VMs run.
 func unlucky(t *testing.T, dir, vm string) {
 	t.Helper()
-	wrapQEMU(t, dir, vm, `for try in $(seq 600); do
-		[ "$(ls ../*/qmp.sock 2>/dev/null | wc -l)" -lt 2 ] || break
+	wrapQEMU(t, dir, vm, fmt.Sprintf(`for try in $(seq 600); do
+		[ "$(cat %s)" -lt 2 ] || break
 		sleep 0.1
 	done
 	echo "out of luck" >&2
-	exit 7`)
+	exit 7`, filepath.Join(dir, "running")))
+}
+
+// count keeps the number of VMMs that have their control socket in a file, for a
+// QEMU to read that cannot look for itself.
+func (w *world) count(t *testing.T, file string) {
+	t.Helper()
+	write := func() {
+		sockets, _ := filepath.Glob(filepath.Join(w.folder(), "*", "qmp.sock"))
+		must(t, os.WriteFile(file+".new", fmt.Append(nil, len(sockets)), 0o644))
+		must(t, os.Rename(file+".new", file))
+	}
+	write()
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				write()
+			case <-over:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(over); <-ended })
+}
+
+// public makes a folder that everybody may enter, so that a VM's user finds its
+// QEMU there.
+func public(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "zwrm-bin-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	return dir
 }
 
 // wrapQEMU makes programs with the names of QEMU in a folder. They are QEMU, except
@@ -95,7 +135,7 @@ case "$*" in "-name %s "*)
 esac
 exec %s "$@"
 `, vm, commands, program)
-		must(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
 	}
 }
 

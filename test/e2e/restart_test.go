@@ -145,7 +145,7 @@ func TestKilledDaemon(t *testing.T) {
 // TestKilledWhileStarting: a VMM is not lost, nor started twice, when zwrmd is killed
 // before it has noted which process it is.
 func TestKilledWhileStarting(t *testing.T) {
-	bin := t.TempDir()
+	bin := public(t)
 	gate := filepath.Join(bin, "gate")
 	wrapQEMU(t, bin, "web-0", fmt.Sprintf("until [ -e %s ]; do sleep 0.1; done", gate))
 	w := newWorld(t, private(), pathTo(bin))
@@ -162,7 +162,7 @@ func TestKilledWhileStarting(t *testing.T) {
 		return errors.New("there is none")
 	})
 	w.daemon.Kill()
-	must(t, os.WriteFile(gate, nil, 0o600))
+	must(t, os.WriteFile(gate, nil, 0o644))
 	w.daemon.Start(t)
 	web := w.vm(t, "web-0")
 	if web.State != "running" || web.PID != process {

@@ -43,22 +43,22 @@ func (d *Driver) args(spec vmm.Spec) []string {
 	args = append(args,
 		"-smp", strconv.Itoa(spec.CPUs),
 		"-m", fmt.Sprintf("%dM", spec.MemoryMiB),
-		"-kernel", spec.Kernel)
+		"-kernel", descriptor(kernelFD))
 	if spec.Initrd != "" {
-		args = append(args, "-initrd", spec.Initrd)
+		args = append(args, "-initrd", descriptor(initrdFD))
 	}
 	args = append(args, "-append", d.kernelArgs(spec.Args),
 		// Virtio 1.x; what QEMU calls legacy is the draft before it.
 		"-global", "virtio-mmio.force-legacy=false",
 		"-chardev", "file,id=console,path="+vmm.ConsoleLog+",append=on",
 		"-serial", "chardev:console",
-		"-netdev", "tap,id=net,ifname="+escape(spec.TAP)+",script=no,downscript=no,vhost=off",
+		"-netdev", "tap,id=net,fd="+strconv.Itoa(tapFD)+",vhost=off",
 		"-device", netDevice(spec))
 	if spec.Rootfs != "" {
 		// snapshot=on: the image is shared by all its VMs and only read; writes go to
 		// a file without a name, which the kernel removes with the process.
 		args = append(args,
-			"-drive", "if=none,id=root,format=raw,snapshot=on,file="+escape(spec.Rootfs),
+			"-drive", "if=none,id=root,format=raw,snapshot=on,file="+descriptor(rootfsFD),
 			"-device", "virtio-blk-device,drive=root")
 	}
 	return append(args,
@@ -85,6 +85,3 @@ func (d *Driver) kernelArgs(args string) string {
 	}
 	return strings.Join(words, " ")
 }
-
-// escape writes a value for a list of options, in which a comma ends one.
-func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }

@@ -49,6 +49,7 @@ func guestSpec(t *testing.T, slot ipam.Slot) vmm.Spec {
 		GuestMAC:  layout.GuestMAC(slot),
 		MTU:       1400,
 		Dir:       filepath.Join(t.TempDir(), string(name)),
+		UID:       testUID + uint32(slot),
 	}
 }
 

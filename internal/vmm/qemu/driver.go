@@ -28,8 +28,8 @@ const (
 
 // The side effects of a Driver, beside those of package vmm.
 const (
-	opMakeFolder   effect.Op = "qemu.make-folder"
 	opRemoveSocket effect.Op = "qemu.remove-control-socket"
+	opLetRead      effect.Op = "qemu.let-everybody-read"
 )
 
 // Driver runs guests with QEMU.
@@ -37,18 +37,20 @@ type Driver struct {
 	program string // path
 	machine machine
 	accel   Accel
-	noKVM   error // why guests run without it; nil: they run with it
-	sandbox bool  // QEMU has -sandbox
-	tscKHz  int   // told to guests; 0: they find out by themselves
+	noKVM   error    // why guests run without it; nil: they run with it
+	sandbox bool     // QEMU has -sandbox
+	tscKHz  int      // told to guests; 0: they find out by themselves
+	nobody  vmm.User // whom QEMU runs as when it has no guest of a VM
 	hook    effect.Hook
 }
 
 var _ vmm.Driver = (*Driver)(nil)
 
 // Open finds QEMU and decides how it executes guests, once and for all: with KVM
-// where a trial run works, else with TCG and a warning in log. The hook, which may be
-// nil, is told of processes and files.
-func Open(ctx context.Context, log *slog.Logger, hook effect.Hook) (*Driver, error) {
+// where a trial run works, else with TCG and a warning in log. What it tries, it
+// tries as a user of the given uid, since VMs run as such users, too. The hook, which
+// may be nil, is told of processes and files.
+func Open(ctx context.Context, uid uint32, log *slog.Logger, hook effect.Hook) (*Driver, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -63,7 +65,7 @@ func Open(ctx context.Context, log *slog.Logger, hook effect.Hook) (*Driver, err
 	if program, err = filepath.Abs(program); err != nil {
 		return nil, fmt.Errorf("find QEMU: %w", err)
 	}
-	d := &Driver{program: program, machine: machine, hook: hook}
+	d := &Driver{program: program, machine: machine, nobody: vmm.User{ID: uid}, hook: hook}
 	d.sandbox = d.accepts(ctx, "-sandbox", sandbox)
 	accel, reason, err := d.accelerate(ctx)
 	if err != nil {
@@ -86,7 +88,8 @@ func Open(ctx context.Context, log *slog.Logger, hook effect.Hook) (*Driver, err
 func (d *Driver) accepts(ctx context.Context, option ...string) bool {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	return exec.CommandContext(ctx, d.program, append(option, "-version")...).Run() == nil
+	cmd, err := d.nobody.Command(ctx, 0, d.program, append(option, "-version")...)
+	return err == nil && vmm.Run(cmd) == nil
 }
 
 // Name returns "qemu".
@@ -119,22 +122,8 @@ const startLimit = time.Minute
 func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (*vmm.Process, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("guest does not run after %s", startLimit))
 	defer cancel()
-	console := vmm.NewConsole(spec.Dir)
-	err := effect.Do(d.hook, opMakeFolder, func() error { return os.MkdirAll(spec.Dir, 0o700) })
-	if err == nil {
-		err = d.removeSocket(spec.Dir) // a QEMU that was killed leaves it
-	}
-	if err == nil {
-		err = checkTAP(spec.TAP)
-	}
-	if err == nil {
-		err = console.Create(d.hook)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start QEMU of %q: %w", spec.Name, err)
-	}
 	silent := consoleSize(spec.Dir)
-	process, err := vmm.Launch(d.hook, d.program, spec.Dir, d.args(spec)...)
+	process, err := d.launch(spec)
 	if err != nil {
 		return nil, fmt.Errorf("start QEMU of %q: %w", spec.Name, err)
 	}
@@ -144,6 +133,24 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (*vmm.Process, error)
 	}
 	err = explain(spec, cause, consoleSize(spec.Dir) != silent)
 	return nil, errors.Join(err, d.discard(ctx, process, spec.Dir))
+}
+
+// launch runs QEMU with what the VM's user may not open itself: the image, which
+// is in a folder of root's, and the TAP.
+func (d *Driver) launch(spec vmm.Spec) (*vmm.Process, error) {
+	user := vmm.User{ID: spec.UID}
+	if d.accel == KVM {
+		user.Groups = deviceGroup(kvmDevice)
+	}
+	if err := vmm.PrepareFolder(spec.Dir, user, d.hook); err != nil {
+		return nil, err
+	}
+	files, err := d.openFiles(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer closeFiles(files)
+	return vmm.Launch(vmm.Command{Program: d.program, Args: d.args(spec), Dir: spec.Dir, Files: files, User: user, Hook: d.hook})
 }
 
 // discard ends a QEMU that did not come up, also when ctx has ended.
@@ -168,9 +175,6 @@ func explain(spec vmm.Spec, cause error, guestSpoke bool) error {
 	said, err := vmm.Messages(spec.Dir, lines)
 	if err != nil {
 		said = err.Error()
-	}
-	if strings.Contains(said, "/dev/net/tun") && strings.Contains(said, "Device or resource busy") {
-		cause = fmt.Errorf("TAP %q is held by another process, such as a VMM that had it before: %w", spec.TAP, cause)
 	}
 	err = fmt.Errorf("start QEMU of %q: %w", spec.Name, cause)
 	if said != "" {

@@ -33,10 +33,13 @@ func TestMain(m *testing.M) {
 	nstest.Main(m)
 }
 
+// testUID is the first of the uids that VMs of these tests run as.
+const testUID = 1879048192
+
 // open is Open, once for all tests: the trial run takes a second where KVM is not
 // to be used.
 var open = sync.OnceValues(func() (*Driver, error) {
-	return Open(context.Background(), slog.New(slog.DiscardHandler), nil)
+	return Open(context.Background(), testUID, slog.New(slog.DiscardHandler), nil)
 })
 
 func openDriver(t *testing.T) *Driver {
@@ -64,6 +67,7 @@ func idleSpec(t *testing.T, slot ipam.Slot) vmm.Spec {
 		TAP:       slot.TAP(),
 		GuestMAC:  ipam.MAC{0x02, 0x5a, 172, 16, 0, byte(4*slot + 2)},
 		Dir:       filepath.Join(dir, "vm"),
+		UID:       testUID + uint32(slot),
 	}
 	kernel := idleAMD64()
 	if runtime.GOARCH == "arm64" {
@@ -74,9 +78,23 @@ func idleSpec(t *testing.T, slot ipam.Slot) vmm.Spec {
 	return spec
 }
 
+// public makes a folder that everybody may enter: t.TempDir's is in one of root's.
+func public(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "zwrm-qemu-")
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func writeFile(t *testing.T, path string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(path, data, 0o700); err != nil {
+	if err := os.WriteFile(path, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -18,21 +18,70 @@ import (
 // errNobody says that nobody listens on the control socket, yet or any more.
 var errNobody = errors.New("nobody listens on QEMU's control socket")
 
-// dial connects to the control socket in a folder, or returns errNobody. The
-// address goes by way of the open folder, since the folder's own path may be
-// longer than a socket's address.
-func dial(ctx context.Context, folder *os.File) (net.Conn, error) {
-	address := "/proc/self/fd/" + strconv.Itoa(int(folder.Fd())) + "/" + controlSocket
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
+// dial connects to the control socket that a QEMU has in its folder, or returns
+// errNobody. The socket is opened first and must be one: QEMU, when a guest broke
+// into it, could put a link to another program's there. The address goes by way of
+// the open socket, since a path may be longer than a socket's address.
+func dial(ctx context.Context, folder *os.File, pid int) (net.Conn, error) {
+	socket, err := openSocket(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNobody
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open QEMU's control socket: %w", err)
+	}
+	defer socket.Close()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(socket.Fd())))
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
+	case errors.Is(err, unix.ECONNREFUSED):
 		return nil, errNobody
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
 		return nil, fmt.Errorf("connect to QEMU's control socket: %w", err)
 	}
+	if err := checkPeer(conn, pid); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return conn, nil
+}
+
+// openSocket opens the control socket as a file, which connects nobody.
+func openSocket(folder *os.File) (*os.File, error) {
+	fd, err := unix.Openat(int(folder.Fd()), controlSocket, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	socket := os.NewFile(uintptr(fd), controlSocket)
+	info, err := socket.Stat()
+	if err == nil && info.Mode().Type() != fs.ModeSocket {
+		err = errors.New("it is no socket")
+	}
+	if err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
+	return socket, nil
+}
+
+// checkPeer reports an error unless the process of the pid listens at the other end.
+func checkPeer(conn net.Conn, pid int) error {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	if controlErr := raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); controlErr != nil {
+		return controlErr
+	}
+	if err == nil && int(peer.Pid) != pid {
+		err = fmt.Errorf("process %d listens there", peer.Pid)
+	}
+	if err != nil {
+		return fmt.Errorf("see who has QEMU's control socket: %w", err)
+	}
+	return nil
 }
 
 // await returns once QEMU says that the guest runs, or why it does not. QEMU
@@ -56,12 +105,12 @@ func await(ctx context.Context, process *vmm.Process, dir string) error {
 			return nil
 		}
 	}
-	conn, err := dial(ctx, folder)
+	conn, err := dial(ctx, folder, process.Identity().PID)
 	for errors.Is(err, errNobody) {
 		if err := wait(); err != nil {
 			return err
 		}
-		conn, err = dial(ctx, folder)
+		conn, err = dial(ctx, folder, process.Identity().PID)
 	}
 	if err != nil {
 		return err

@@ -83,21 +83,16 @@ func TestStartSaysWhyNot(t *testing.T) {
 		want  []string
 	}{
 		{"no kernel", func(t *testing.T, spec *vmm.Spec) { spec.Kernel += "-none" },
-			[]string{`start QEMU of "idle-0"`, "exit status 1", "QEMU said: ", "kernel-none"}},
+			[]string{`start QEMU of "idle-0"`, "open kernel", "kernel-none", "no such file"}},
 		{"no memory", func(t *testing.T, spec *vmm.Spec) { spec.MemoryMiB = 1 << 30 },
 			[]string{"exit status 1", "QEMU said: "}},
 		{"TAP held by another", func(t *testing.T, spec *vmm.Spec) {
 			tap := openTAP(t, spec.TAP)
 			t.Cleanup(func() { tap.Close() })
-		}, []string{`TAP "zvm0" is held by another process`, "Device or resource busy"}},
+		}, []string{`TAP "zvm0" is held by another process`}},
 		{"no TAP", func(t *testing.T, spec *vmm.Spec) { spec.TAP = "zvm9" }, []string{`TAP "zvm9" is not there`}},
 		{"TAP without name", func(t *testing.T, spec *vmm.Spec) { spec.TAP = "" }, []string{`TAP "" is not there`}},
-		{"TAP with too long a name", func(t *testing.T, spec *vmm.Spec) { spec.TAP = "zvm4294967295678" }, []string{"look for TAP"}},
-		{"link in place of the console", func(t *testing.T, spec *vmm.Spec) {
-			if err := errors.Join(os.Mkdir(spec.Dir, 0o700), os.Symlink(spec.Kernel, filepath.Join(spec.Dir, vmm.ConsoleLog))); err != nil {
-				t.Fatal(err)
-			}
-		}, []string{"symbolic link"}},
+		{"TAP with too long a name", func(t *testing.T, spec *vmm.Spec) { spec.TAP = "zvm4294967295678" }, []string{`TAP "zvm4294967295678" cannot be`}},
 	}
 	d := openDriver(t)
 	for _, test := range tests {
@@ -179,8 +174,8 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			ready := filepath.Join(t.TempDir(), "ready")
-			if err := unix.Mkfifo(ready, 0o600); err != nil {
+			ready := filepath.Join(public(t), "ready")
+			if err := errors.Join(unix.Mkfifo(ready, 0o600), os.Chown(ready, testUID, testUID)); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -211,14 +206,21 @@ func TestStartEndsWithItsContext(t *testing.T) {
 func TestRootfsIsSharedAndOnlyRead(t *testing.T) {
 	d := openDriver(t)
 	rootfs := filepath.Join(t.TempDir(), "root,fs")
-	writeFile(t, rootfs, make([]byte, 1<<20))
+	if err := os.WriteFile(rootfs, make([]byte, 1<<20), 0o600); err != nil { // as an earlier zwrmd took images in
+		t.Fatal(err)
+	}
 	for slot := range 2 {
 		spec := idleSpec(t, slotOf(slot))
 		spec.Rootfs = rootfs
 		p := start(t, d, spec)
-		flags := openFlags(t, p.Identity().PID, rootfs)
-		if flags&unix.O_ACCMODE != unix.O_RDONLY {
-			t.Errorf("QEMU has the image open with flags %#o", flags)
+		all := openFlags(t, p.Identity().PID, rootfs)
+		if len(all) < 2 {
+			t.Errorf("QEMU has the image open %d times: as it inherited it, and once more", len(all))
+		}
+		for _, flags := range all {
+			if flags&unix.O_ACCMODE != unix.O_RDONLY {
+				t.Errorf("QEMU has the image open with flags %#o", flags)
+			}
 		}
 		if got, want := entries(t, spec.Dir), "console.log qmp.sock vmm.log"; got != want {
 			t.Errorf("folder has %q, want %q: writes go to a file without a name", got, want)
@@ -226,8 +228,8 @@ func TestRootfsIsSharedAndOnlyRead(t *testing.T) {
 	}
 }
 
-// openFlags returns the flags of a process's descriptor of a file (proc_pid_fdinfo(5)).
-func openFlags(t *testing.T, pid int, path string) int {
+// openFlags returns the flags of a process's descriptors of a file (proc_pid_fdinfo(5)).
+func openFlags(t *testing.T, pid int, path string) (all []int) {
 	t.Helper()
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	fds, err := os.ReadDir(dir + "fd")
@@ -247,8 +249,7 @@ func openFlags(t *testing.T, pid int, path string) int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return int(flags)
+		all = append(all, int(flags))
 	}
-	t.Fatalf("process %d does not have %q open", pid, path)
-	return 0
+	return all
 }

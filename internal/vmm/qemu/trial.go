@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"zwrm/internal/vmm"
 )
 
 // trial is a guest of a few instructions: it counts to 20 million and ends QEMU
@@ -43,23 +43,24 @@ func (d *Driver) try(ctx context.Context, accel Accel) error {
 	defer firmware.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, trialTime, fmt.Errorf("a trial run did not end within %s", trialTime))
 	defer cancel()
-	args := append(d.base(accel), "-m", "16M", "-bios", "/dev/fd/3")
-	cmd := exec.CommandContext(ctx, d.program, append(args, d.machine.trial.options...)...)
+	user := d.nobody
+	if accel == KVM {
+		user.Groups = deviceGroup(kvmDevice)
+	}
+	args := append(d.base(accel), "-m", "16M", "-bios", descriptor(3))
+	cmd, err := user.Command(ctx, trialCPUSeconds, d.program, append(args, d.machine.trial.options...)...)
+	if err != nil {
+		return fmt.Errorf("start trial run: %w", err)
+	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.Dir, cmd.Env = "/", []string{"LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{firmware} // descriptor 3
 	cmd.WaitDelay = time.Second
-	// The kernel sends the signal when the thread ends that started QEMU.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
+	err = vmm.Run(cmd)
+	if cmd.ProcessState == nil {
 		return fmt.Errorf("start trial run: %w", err)
 	}
-	// The kernel kills it at the limit. That there is nothing to limit any more is fine.
-	_ = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_CPU, &unix.Rlimit{Cur: trialCPUSeconds, Max: trialCPUSeconds}, nil)
-	err = cmd.Wait()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return cause
 	}

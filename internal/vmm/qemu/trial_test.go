@@ -22,7 +22,7 @@ func TestTrialUnderTCG(t *testing.T) {
 
 func TestOpenSaysOnceWhatItDecided(t *testing.T) {
 	var logged bytes.Buffer
-	d, err := Open(t.Context(), slog.New(slog.NewTextHandler(&logged, nil)), nil)
+	d, err := Open(t.Context(), testUID, slog.New(slog.NewTextHandler(&logged, nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestOpenWithoutQEMU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(t.Context(), nil, nil)
+	_, err = Open(t.Context(), testUID, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), machine.program) || !strings.Contains(err.Error(), machine.debian) {
 		t.Errorf("Open: %v, want an error that names program and package", err)
 	}
