@@ -25,6 +25,7 @@ type device struct {
 	Link
 	queueLength uint32 // packets
 	persistent  bool
+	owner       uint32 // who else than root may open it; nobody: everybody
 	multiQueue  bool
 	carrier     bool // something is at the other end
 	linkLocal   bool // would make itself an IPv6 address
@@ -34,7 +35,7 @@ type device struct {
 
 // parse reads a link's message (RTM_NEWLINK). Addresses are not part of it.
 func (d *device) parse(payload []byte, settings []Setting) {
-	*d = device{persistent: true}
+	*d = device{persistent: true, owner: nobody}
 	if len(payload) < unix.SizeofIfInfomsg {
 		return
 	}
@@ -71,6 +72,9 @@ func (d *device) parse(payload []byte, settings []Setting) {
 	d.linkLocal, d.ipv6 = ipv6Of(spec)
 	if strings.HasPrefix(d.Name, ipam.TAPPrefix) {
 		d.Hardening = hardening(d.Name, spec, settings)
+		if d.notOwned() {
+			d.Hardening.Wrong = append(d.Hardening.Wrong, NotOwned)
+		}
 	}
 }
 
@@ -89,7 +93,13 @@ func (d *device) parseInfo(info []byte) {
 		if d.Kind == KindBridge && attribute == unix.IFLA_BR_STP_STATE {
 			d.stp = netlink.Uint32(value, 0) != 0
 		}
-		if d.Kind != KindTUN && d.Kind != KindTAP || len(value) != 1 {
+		if d.Kind != KindTUN && d.Kind != KindTAP {
+			continue
+		}
+		if attribute == unix.IFLA_TUN_OWNER {
+			d.owner = netlink.Uint32(value, 0)
+		}
+		if len(value) != 1 {
 			continue
 		}
 		switch attribute {
@@ -104,6 +114,14 @@ func (d *device) parseInfo(info []byte) {
 		}
 	}
 }
+
+// nobody is the owner of a TAP that has none, as the kernel has it (INVALID_UID).
+const nobody = 1<<32 - 1
+
+// notOwned reports whether a TAP, which no process has open, can be opened by
+// others than root. That of a VMM can be opened by nobody, and only the VMM could
+// change whose it is: an earlier zwrmd left that open.
+func (d *device) notOwned() bool { return d.Kind == KindTAP && d.owner != 0 && !d.Opened }
 
 // kind returns the name of a kind without a copy of the common ones.
 func kind(name []byte) Kind {

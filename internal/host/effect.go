@@ -11,6 +11,7 @@ import (
 const (
 	opMakeTAP         effect.Op = "host.make-tap"
 	opShapeTAP        effect.Op = "host.shape-tap"
+	opOwnTAP          effect.Op = "host.own-tap"
 	opPersistTAP      effect.Op = "host.persist-tap"
 	opAddress         effect.Op = "host.set-address-and-up"
 	opSetGroup        effect.Op = "host.set-group"

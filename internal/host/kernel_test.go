@@ -367,3 +367,52 @@ func TestCreateTAPRefusesAlternativeName(t *testing.T) {
 		t.Errorf("delete: error is %v", err)
 	}
 }
+
+// TestUnownedTAPThatIsHeld: a TAP of an earlier ZWRM whose VMM still runs is nothing to
+// mend, up or down; once the VMM is gone it is.
+func TestUnownedTAPThatIsHeld(t *testing.T) {
+	kernel, others := open(t)
+	if err := others.AddLink(host.Link{Name: "zvm1", Kind: host.KindTAP, Group: model.GroupUnassigned}); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := openTAP("zvm1", unix.IFF_VNET_HDR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := func() []string {
+		t.Helper()
+		if err := kernel.CreateTAP(t.Context(), tap(1)); err != nil {
+			t.Error(err)
+		}
+		if err := kernel.SetUp(t.Context(), false, "zvm1"); err != nil {
+			t.Error(err)
+		}
+		links, err := kernel.Links(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range links {
+			if link.Name == "zvm1" {
+				return link.Hardening.Wrong
+			}
+		}
+		t.Fatal("zvm1 is gone")
+		return nil
+	}
+	if got := wrong(); len(got) > 0 {
+		t.Errorf("of the TAP that is held is wrong: %q", got)
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+	links, err := kernel.Links(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(links, func(l host.Link) bool { return slices.Contains(l.Hardening.Wrong, host.NotOwned) }) {
+		t.Errorf("links are %+v: none is anybody's", links)
+	}
+	if got := wrong(); len(got) > 0 {
+		t.Errorf("of the mended TAP is wrong: %q", got)
+	}
+}

@@ -51,9 +51,14 @@ type Link struct {
 //	net.ipv4.conf.TAP.route_localnet = 0
 //	net.ipv4.conf.TAP.forwarding = 1
 //	net.ipv6.conf.TAP.disable_ipv6 = 1         where the kernel has IPv6
+//
+// Beside these it is root's, while no process has it open.
 type Hardening struct {
 	Wrong []string // settings that differ, as in "net.ipv4.conf.zvm3.rp_filter = 0, not 1"
 }
+
+// NotOwned is what Hardening says of a TAP that others than root can open.
+const NotOwned = "its owner is not root"
 
 // Route is an IPv4 route of any table but "local", which holds the addresses of
 // the host itself. A route with several next hops is as many Routes.

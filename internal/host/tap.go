@@ -54,7 +54,7 @@ func validName(name string) bool {
 }
 
 // CreateTAP makes a TAP, or brings an existing one of ours to what is asked for:
-// persistent, with a single queue and hardened (see Hardening), without IPv6, up,
+// persistent, root's, with a single queue and hardened (see Hardening), without IPv6, up,
 // with exactly this IPv4 address. No descriptor stays open, so a VMM can open it
 // by its name.
 //
@@ -106,6 +106,11 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	case len(tap.differences(have, k.ipv6)) == 0:
 		return nil
 	}
+	if have.notOwned() {
+		if err := k.ownTAP(tap.Name); err != nil {
+			return err
+		}
+	}
 	if err := k.shape(tap, keepGroup); err != nil {
 		return err
 	}
@@ -121,6 +126,9 @@ func (k *Kernel) makeTAP(tap TAP, group model.Group) error {
 	// It becomes persistent after it is in a group of ours: in no other it would
 	// be taken for a stranger's.
 	err = k.shape(tap, group)
+	if err == nil {
+		err = effect.Do(k.hook, opOwnTAP, tun.own)
+	}
 	if err == nil {
 		err = effect.Do(k.hook, opPersistTAP, tun.persist)
 	}

@@ -44,6 +44,37 @@ func (k *Kernel) newTUN(op effect.Op, name string) (tun, error) {
 	return tun{}, fmt.Errorf("make link: %w", err)
 }
 
+// own makes the TAP root's: nobody else can open it, not even those whom udev lets
+// open /dev/net/tun, which is everybody on most hosts. A VMM inherits it open.
+func (t tun) own() error {
+	if err := unix.IoctlSetInt(t.fd, unix.TUNSETOWNER, 0); err != nil {
+		return fmt.Errorf("make link root's: %w", err)
+	}
+	return nil
+}
+
+// ownTAP makes an existing TAP root's. One that a process has open stays as it is:
+// only that process could change it.
+func (k *Kernel) ownTAP(name string) error {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	t := tun{fd}
+	request, err := unix.NewIfreq(name)
+	if err == nil {
+		request.SetUint16(tunFlags)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+	}
+	switch {
+	case err == unix.EBUSY:
+		return t.close()
+	case err != nil:
+		return errors.Join(fmt.Errorf("open link: %w", err), t.close())
+	}
+	return errors.Join(effect.Do(k.hook, opOwnTAP, t.own), t.close())
+}
+
 // persist makes the TAP outlive the descriptor.
 func (t tun) persist() error {
 	if err := unix.IoctlSetInt(t.fd, unix.TUNSETPERSIST, 1); err != nil {

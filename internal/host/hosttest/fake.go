@@ -50,7 +50,8 @@ type Fake struct {
 type link struct {
 	host.Link
 	settings []int32
-	users    int // that have it open
+	users    int  // that have it open
+	owned    bool // by root
 }
 
 type neighbour struct {

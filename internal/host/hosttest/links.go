@@ -57,8 +57,9 @@ func (f *Fake) createTAP(tap host.TAP) (bool, error) {
 	for i, s := range host.TAPSettings() {
 		l.settings[i] = s.Value
 	}
+	l.owned = true
 	f.links[tap.Name] = l
-	same := ok && before.MAC == l.MAC && before.MTU == l.MTU && before.Up &&
+	same := ok && before.owned && before.MAC == l.MAC && before.MTU == l.MTU && before.Up &&
 		slices.Equal(before.Addresses, l.Addresses) && slices.Equal(before.settings, l.settings)
 	return !same, nil
 }
@@ -189,6 +190,9 @@ func (l *link) hardening() host.Hardening {
 		if l.settings[i] != s.Value {
 			h.Wrong = append(h.Wrong, s.Wrong(l.Name, l.settings[i]))
 		}
+	}
+	if l.Kind == host.KindTAP && !l.owned && l.users == 0 {
+		h.Wrong = append(h.Wrong, host.NotOwned)
 	}
 	return h
 }

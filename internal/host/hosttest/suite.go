@@ -67,6 +67,7 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"a TAP shows that it is opened", (*suite).openedTAP},
 		{"CreateTAP again changes nothing", (*suite).createAgain},
 		{"CreateTAP completes a half-made TAP", (*suite).halfMade},
+		{"CreateTAP makes a TAP that anybody can open root's", (*suite).anybodys},
 		{"CreateTAP with an MTU too small for IPv6", (*suite).smallMTU},
 		{"CreateTAP leaves foreign links alone", (*suite).foreignTAP},
 		{"CreateTAP leaves nothing of what cannot be", (*suite).impossible},

@@ -85,6 +85,17 @@ func (s *suite) halfMade() {
 	}
 }
 
+// anybodys has a TAP that an earlier ZWRM made, which gave it no owner.
+func (s *suite) anybodys() {
+	tap, group := s.tap(4), model.AppID(7).Group()
+	s.must(s.others.AddLink(host.Link{Name: tap.Name, Kind: host.KindTAP, Group: group}))
+	if wrong := s.link(tap.Name).Hardening.Wrong; !slices.Contains(wrong, host.NotOwned) {
+		s.t.Errorf("of the link is wrong: %q", wrong)
+	}
+	s.must(s.CreateTAP(s.t.Context(), tap))
+	s.is(made(tap, group))
+}
+
 // smallMTU has a TAP that is too small for IPv6 and grows out of that.
 func (s *suite) smallMTU() {
 	tap := s.tap(3)
