@@ -101,7 +101,7 @@ func TestDoctorNeighbourTable(t *testing.T) {
 func TestDoctorMissingPrograms(t *testing.T) {
 	t.Parallel()
 	h := zwrmtest.NewHost(t)
-	dir := t.TempDir()
+	dir := zwrmtest.TempDir(t)
 	wrap(t, dir, `exec "$real" "$@"`)
 	for _, name := range []string{"qemu-system-x86_64", "qemu-system-aarch64"} {
 		if path, err := exec.LookPath(name); err == nil {

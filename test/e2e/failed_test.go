@@ -14,7 +14,7 @@ import (
 // TestFailedDeploy: when a VM cannot be started, deploy and scale say what its VMM
 // said last, and everything is as it was before.
 func TestFailedDeploy(t *testing.T) {
-	bin := public(t)
+	bin := zwrmtest.TempDir(t)
 	unlucky(t, bin, "shop-2")
 	w := newWorld(t, private(), pathTo(bin))
 	defer w.end(t)
@@ -107,17 +107,6 @@ func (w *world) count(t *testing.T, file string) {
 		}
 	}()
 	t.Cleanup(func() { close(over); <-ended })
-}
-
-// public makes a folder that everybody may enter, so that a VM's user finds its
-// QEMU there.
-func public(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "zwrm-bin-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755))
-	return dir
 }
 
 // wrapQEMU makes programs with the names of QEMU in a folder. They are QEMU, except

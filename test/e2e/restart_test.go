@@ -145,7 +145,7 @@ func TestKilledDaemon(t *testing.T) {
 // TestKilledWhileStarting: a VMM is not lost, nor started twice, when zwrmd is killed
 // before it has noted which process it is.
 func TestKilledWhileStarting(t *testing.T) {
-	bin := public(t)
+	bin := zwrmtest.TempDir(t)
 	gate := filepath.Join(bin, "gate")
 	wrapQEMU(t, bin, "web-0", fmt.Sprintf("until [ -e %s ]; do sleep 0.1; done", gate))
 	w := newWorld(t, private(), pathTo(bin))

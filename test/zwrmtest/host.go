@@ -35,7 +35,7 @@ type Host struct {
 // default subnet of VMs by the host, so that only the host's rules keep it out.
 func NewHost(t testing.TB) *Host {
 	t.Helper()
-	h := &Host{Namespace: nstest.New(t), Outside: nstest.New(t), Dir: tempDir(t)}
+	h := &Host{Namespace: nstest.New(t), Outside: nstest.New(t), Dir: TempDir(t)}
 	h.Set(t, "net/ipv4/ip_forward", "0") // else it is as on the machine
 	nstest.Veth(t, h.Namespace, Uplink, h.Outside, Uplink)
 	for _, end := range []struct {
@@ -51,9 +51,9 @@ func NewHost(t testing.TB) *Host {
 	return h
 }
 
-// tempDir is t.TempDir with a path that leaves room for the name of a Unix socket,
+// TempDir is t.TempDir with a path that leaves room for the name of a Unix socket,
 // whose path has 107 bytes at most, and that everybody may enter.
-func tempDir(t testing.TB) string {
+func TempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "zwrm")
 	if err == nil {
