@@ -67,7 +67,7 @@ func (k *Kernel) ownTAP(name string) error {
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
 	switch {
-	case err == unix.EBUSY:
+	case errors.Is(err, unix.EBUSY):
 		return t.close()
 	case err != nil:
 		return errors.Join(fmt.Errorf("open link: %w", err), t.close())

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -59,7 +60,7 @@ func TestVMMReachesOnlyItsOwn(t *testing.T) {
 	})
 	t.Run("TAPs", func(t *testing.T) {
 		for _, tap := range []string{mine.TAP, other.TAP, w.vm(t, "free").TAP} {
-			if err := w.openTAP(t, uidBase, tap); err != unix.EPERM {
+			if err := w.openTAP(t, uidBase, tap); !errors.Is(err, unix.EPERM) {
 				t.Errorf("the VM's user opens %s: %v, want EPERM", tap, err)
 			}
 		}
@@ -113,7 +114,7 @@ func (w *world) as(t *testing.T, vm wire.VM, name string, args ...string) (strin
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = "/"
-	id := uint32(uidBase + vm.Slot)
+	id := uidBase + vm.Slot
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 	var said []byte
 	var err error
