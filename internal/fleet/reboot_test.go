@@ -120,7 +120,7 @@ func TestStrayVMM(t *testing.T) {
 	dir := filepath.Join(w.dir, "vms", "77")
 	w.must(os.MkdirAll(dir, 0o700))
 	w.must(w.kernel.AddLink(host.Link{Name: "zvm77", Kind: host.KindTAP, Group: model.GroupUnassigned}))
-	_, err := w.driver.Start(t.Context(), vmm.Spec{Dir: dir, TAP: "zvm77"})
+	_, err := w.driver.Start(t.Context(), vmm.Spec{Dir: dir, TAP: "zvm77", UID: w.cfg.VMM.UIDBase})
 	w.must(err)
 	w.start()
 	w.eventually("it is ended", func() bool { return w.driver.alive() == 0 })
