@@ -42,6 +42,13 @@ bench-dataplanes: ## iptables and nftables beside plain routing; writes the figu
 	scripts/packages.sh test
 	cd test && go test ./bench -run '^$$' -bench Dataplanes -benchtime 200x -timeout 30m -v -args -update
 
+MEMORY ?= 1000000
+KERNEL ?= 20000
+.PHONY: soak
+soak: ## random histories for long: MEMORY operations on a kernel in memory, KERNEL on the real one
+	scripts/packages.sh test
+	cd test && go test -timeout 0 -count=1 -v ./model -memory $(MEMORY) -kernel $(KERNEL)
+
 .PHONY: golden
 golden: image ## rewrite the files that tests compare with, and docs/networking.md from a live run
 	scripts/packages.sh test

@@ -32,3 +32,7 @@ cd test
 # One package at a time, since each makes hosts of its own and times what does not
 # answer; and always, since go does not know that they run what is in build/.
 run_tests -p 1 -count=1
+[ "$update" = -update ] && exit
+
+echo "== random histories, which took a small part of this above, with the race detector"
+go test -timeout 20m -count=1 -v ./model -memory 100000 -kernel 2000
