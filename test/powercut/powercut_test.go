@@ -98,6 +98,7 @@ func (r *runner) cut(t *testing.T) {
 	}
 	m.off()
 	r.check(t, m, histories)
+	m.disk.Forget() // the machine's clean-up holds on to it until the end of the test
 }
 
 // audit waits until zwrmd has started all VMs again, has ended what was broken off, and

@@ -53,6 +53,14 @@ func (d *Disk) Cut(moment Moment) {
 	d.checkPower()
 }
 
+// Forget lets go of all content, for a disk that stays referred to when its power is
+// long gone.
+func (d *Disk) Forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.base, d.now, d.log = nil, nil, nil
+}
+
 // checkPower reports whether the power is on.
 func (d *Disk) checkPower() bool {
 	on := Moment(len(d.log)) < d.cut
