@@ -71,9 +71,11 @@ type Tracer interface {
 	Trace(ctx context.Context, packet firewall.Flow) (verdict.Traced, error)
 }
 
-// Events tells what happens, as it happens. The channel is closed when ctx ends.
+// Events tells what happened lately, and what happens, as it happens. The channel is
+// closed when ctx ends.
 type Events interface {
-	Subscribe(ctx context.Context) <-chan event.Event
+	Recent() []event.Event
+	Subscribe(ctx context.Context) (recent []event.Event, events <-chan event.Event)
 }
 
 // Deps is what the API speaks for.

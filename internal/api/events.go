@@ -31,20 +31,47 @@ func (s service) registerEvents(api huma.API) {
 			Content:     map[string]*huma.MediaType{eventsType: {Schema: ref}},
 		}},
 	}, s.events)
+	handle(api, huma.Operation{
+		OperationID: "recent-events", Method: http.MethodGet, Path: "/v1/events/recent",
+		Summary:     "List what happened lately, the oldest first",
+		Description: "The last events since zwrmd started, some 1,000 of them. The log has them all.",
+	}, s.recentEvents)
 }
 
-func (s service) events(context.Context, *struct{}) (*huma.StreamResponse, error) {
+// followEvents is how events are asked for.
+type followEvents struct {
+	Recent bool `query:"recent" doc:"begin with what happened lately"`
+}
+
+func (s service) recentEvents(context.Context, *struct{}) (*list[wire.Event], error) {
+	recent := s.Events.Recent()
+	out := make([]wire.Event, len(recent))
+	for i, e := range recent {
+		out[i] = wire.OfEvent(e)
+	}
+	return &list[wire.Event]{out}, nil
+}
+
+func (s service) events(_ context.Context, in *followEvents) (*huma.StreamResponse, error) {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		_, w := humago.Unwrap(hc)
 		out := &stream{w: w, control: http.NewResponseController(w), contentType: eventsType}
-		events := s.Events.Subscribe(hc.Context())
+		recent, events := s.Events.Subscribe(hc.Context())
 		// A comment tells the client at once that it hears what happens from here on.
 		if _, err := fmt.Fprint(out, ": listening\n\n"); err != nil {
 			return
 		}
-		for e := range events {
+		if !in.Recent {
+			recent = nil
+		}
+		for _, e := range recent {
 			if out.send(e) != nil {
 				return // the client is gone, or does not read
+			}
+		}
+		for e := range events {
+			if out.send(e) != nil {
+				return
 			}
 		}
 	}}, nil
@@ -52,7 +79,7 @@ func (s service) events(context.Context, *struct{}) (*huma.StreamResponse, error
 
 // send writes one event.
 func (s *stream) send(e event.Event) error {
-	data, err := json.Marshal(wire.Event{At: e.At.UTC(), Kind: string(e.Kind), Object: e.Object, Message: e.Message})
+	data, err := json.Marshal(wire.OfEvent(e))
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}

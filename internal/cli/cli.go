@@ -96,7 +96,7 @@ network of its own. zwrm asks zwrmd, the daemon, to do it.`,
 	root.AddCommand(
 		s.deployCommand(), s.scaleCommand(), s.destroyCommand(), s.appsCommand(),
 		s.psCommand(), s.logsCommand(), s.restartCommand(), s.attachCommand(), s.detachCommand(),
-		s.imageCommand(), s.networkCommand(), s.doctorCommand(), s.versionCommand(),
+		s.imageCommand(), s.networkCommand(), s.eventsCommand(), s.doctorCommand(), s.versionCommand(),
 	)
 	root.SetHelpCommand(helpCommand(root))
 	return root

@@ -64,8 +64,11 @@ func describeNetwork(w io.Writer, status wire.NetworkStatus) {
 		{"VMM:", status.Driver},
 		{"drift:", count(status.Drift, "difference") + " mended since zwrmd started"},
 		{"last repair:", repair},
-		{"dropped:", dropped(status.Drops)},
 	}...)
+	for _, f := range status.Fights {
+		rows = append(rows, []string{"fight:", fmt.Sprintf("%s, mended %d times since %s; changed by %s", f.Object, f.Mended, moment(f.Since), culprits(f.By))})
+	}
+	rows = append(rows, []string{"dropped:", dropped(status.Drops)})
 	table(w, nil, rows)
 }
 

@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"zwrm/internal/api"
 	"zwrm/internal/api/apitest"
 	"zwrm/internal/doctor"
+	"zwrm/internal/event"
 	"zwrm/internal/model"
 	"zwrm/internal/verdict"
 	"zwrm/internal/wire"
@@ -170,11 +172,16 @@ func (term *terminalFake) happen(t *testing.T, args []string) {
 	case args[0] == "drift" && len(args) == 4:
 		term.host.Drift(wire.Difference{Object: args[1], Wanted: args[2], Found: args[3]})
 	case args[0] == "pend" && len(args) == 2:
-		links, err := strconv.Atoi(args[1])
-		if err != nil {
-			t.Fatal(err)
+		term.host.Pend(integer(t, args[1]))
+	case args[0] == "fight" && len(args) == 4:
+		term.host.Fight(wire.Fight{Object: args[1], Since: apitest.Now(), Mended: 5, By: []wire.Culprit{{PID: integer(t, args[3]), Program: args[2]}}})
+	case args[0] == "event" && len(args) >= 4:
+		e := event.Event{At: apitest.Now(), Kind: event.Kind(args[1]), Object: args[2], Message: strings.ReplaceAll(args[3], `\n`, "\n")}
+		for _, by := range args[4:] {
+			name, pid, _ := strings.Cut(by, "/")
+			e.By, e.Took = append(e.By, event.Culprit{PID: integer(t, pid), Program: name}), 123456*time.Microsecond
 		}
-		term.host.Pend(links)
+		term.host.Events.Tell(e)
 	case args[0] == "ail" && len(args) == 5:
 		term.host.Ail(doctor.Finding{Severity: doctor.Severity(args[1]), Subject: args[2], What: strings.ReplaceAll(args[3], `\n`, "\n"), Mend: args[4]})
 	case args[0] == "stray" && len(args) == 5:
@@ -186,6 +193,15 @@ func (term *terminalFake) happen(t *testing.T, args []string) {
 	default:
 		t.Fatalf("nothing like %q happens", args)
 	}
+}
+
+func integer(t *testing.T, word string) int {
+	t.Helper()
+	n, err := strconv.Atoi(word)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // words splits a line as a shell does, as far as scripts need it.
@@ -226,6 +242,29 @@ func TestFollow(t *testing.T) {
 		if got := <-stdout; got != line {
 			t.Errorf("got %q, want %q", got, line)
 		}
+	}
+	interrupt()
+	if got := <-status; got != exitDone {
+		t.Errorf("exit status %d", got)
+	}
+}
+
+// TestFollowEvents: what was is shown, and then what comes, as it comes.
+func TestFollowEvents(t *testing.T) {
+	term := newTerminal(t)
+	term.host.Events.Tell(event.Event{At: apitest.Now(), Kind: event.VM, Object: "web-0", Message: "running"})
+	ctx, interrupt := context.WithCancel(t.Context())
+	stdout := lines(make(chan string, 8))
+	status := make(chan int)
+	go func() {
+		status <- Run(ctx, []string{"events", "-f"}, stdout, &bytes.Buffer{}, term.env)
+	}()
+	if got := <-stdout; got != "2026-07-01T12:00:00Z  vm      web-0: running\n" {
+		t.Errorf("got %q", got)
+	}
+	term.host.Events.Tell(event.Event{At: apitest.Now(), Kind: event.VM, Object: "web-0", Message: "gone"})
+	if got := <-stdout; got != "2026-07-01T12:00:00Z  vm      web-0: gone\n" {
+		t.Errorf("got %q", got)
 	}
 	interrupt()
 	if got := <-status; got != exitDone {

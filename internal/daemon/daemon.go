@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -18,10 +19,12 @@ import (
 	"zwrm/internal/fleet"
 	"zwrm/internal/host"
 	"zwrm/internal/image"
+	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/plan"
 	"zwrm/internal/reconcile"
 	"zwrm/internal/store"
+	"zwrm/internal/vmm"
 	"zwrm/internal/vmm/qemu"
 )
 
@@ -49,7 +52,8 @@ type Daemon struct {
 	reconciler *reconcile.Reconciler
 	driver     *qemu.Driver
 	frames     frames
-	suspicion  chan struct{} // rules may have been changed by somebody else
+	suspicion  chan struct{} // something may have been changed by somebody else
+	blind      atomic.Bool   // the kernel does not tell of changed rules
 }
 
 // Open locks the database and checks the configuration against the host. It
@@ -127,10 +131,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer end()
 	fleet := fleet.New(life, fleet.Deps{
 		Store: d.store, Network: d.reconciler, Images: d.images, VMMs: fleet.OnHost(d.driver, d.hook), Pinger: d.kernel,
-		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, MTU: plan.MTU(d.cfg.Network, d.uplink),
+		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, MTU: d.reconciler.MTU,
 		Dir:     filepath.Join(filepath.Dir(d.cfg.Database.Path), "vms"),
 		UIDBase: d.cfg.VMM.UIDBase,
-		Events:  d.events, Log: d.log, Hook: d.hook,
+		Events:  d.events, Log: d.log, Hook: d.hook, Started: vmm.Started,
 	})
 	// First, since an address that is taken must not leave a network behind.
 	endpoints, err := d.listen(api.New(d.apiDeps(fleet)))
@@ -149,7 +153,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	// still has all it works with.
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	background := start(life, stop, []task{{"fleet", fleet.Run}, {"watch", d.watch}, {"firewalld", d.watchZone}, {"repair", network{d, fleet}.keep(left)}})
+	background := start(life, stop, []task{
+		{"fleet", fleet.Run},
+		{"watch rules", d.watchRules}, {"watch links", d.watchLinks}, {"watch firewalld", d.watchZone}, {"poll", d.poll},
+		{"repair", network{d, fleet}.keep(left)},
+	})
 	requests := start(serving, stop, servers)
 	d.notify(systemd.SdNotifyReady)
 	err = requests.Wait()
@@ -186,6 +194,7 @@ func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) (left bool, er
 	if err != nil {
 		return false, fmt.Errorf("make the network: %w", err)
 	}
+	fleet.Avoid(d.reconciler.Strays()...)
 	d.log.Info("network stands", "uplink", d.uplink.Name, "subnet", d.cfg.Network.Layout.Subnet(),
 		"changes", len(findings), "links", d.reconciler.Pending())
 	return d.reconciler.Pending() > 0, nil
@@ -219,8 +228,11 @@ func (d *Daemon) notify(state string) {
 	}
 }
 
-// rows returns every VM there should be, for the full comparison.
-func (d *Daemon) rows(ctx context.Context) ([]model.VM, error) {
+// rows returns every VM there should be, or those with certain slots.
+func (d *Daemon) rows(ctx context.Context, slots ...ipam.Slot) ([]model.VM, error) {
+	if len(slots) > 0 {
+		return d.store.VMsAt(ctx, slots...)
+	}
 	state, err := d.store.State(ctx)
 	return state.VMs, err
 }

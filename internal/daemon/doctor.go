@@ -25,7 +25,7 @@ func (n network) Doctor(ctx context.Context) ([]doctor.Finding, error) {
 func (d *Daemon) facts(ctx context.Context) doctor.Facts {
 	f := doctor.Facts{
 		Config:    d.cfg,
-		Started:   d.uplink,
+		Started:   d.reconciler.Uplink(),
 		Sysctls:   map[string]string{},
 		Dataplane: d.dataplane.Version(),
 		Losses:    d.dataplane.losses,

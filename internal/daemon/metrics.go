@@ -25,26 +25,32 @@ func metrics(d *Daemon, f *fleet.Fleet) http.Handler {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&collector{
 			daemon: d, fleet: f,
-			vms:   prometheus.NewDesc("zwrm_vms", "VMs and attachments by state.", []string{"state"}, nil),
-			slots: prometheus.NewDesc("zwrm_slots", "Blocks of the subnet: used, free, or quarantined before reuse.", []string{"state"}, nil),
-			drift: prometheus.NewDesc("zwrm_network_drift_total", "Differences between kernel and plan that were mended.", nil, nil),
-			drops: prometheus.NewDesc("zwrm_network_dropped_packets_total", "Packets that the rules and the kernel dropped, by reason.", []string{"reason"}, nil),
-			bytes: prometheus.NewDesc("zwrm_network_dropped_bytes_total", "Bytes that the rules dropped, by reason.", []string{"reason"}, nil),
+			vms:     prometheus.NewDesc("zwrm_vms", "VMs and attachments by state.", []string{"state"}, nil),
+			slots:   prometheus.NewDesc("zwrm_slots", "Blocks of the subnet: used, free, or quarantined before reuse.", []string{"state"}, nil),
+			drift:   prometheus.NewDesc("zwrm_network_drift_total", "Differences between kernel and plan that were mended.", nil, nil),
+			repairs: prometheus.NewDesc("zwrm_network_repairs_total", "Differences between kernel and plan that were mended, by the kind of object.", []string{"object"}, nil),
+			took:    prometheus.NewDesc("zwrm_network_repair_duration_seconds", "From the notice of a change until it was mended.", nil, nil),
+			fights:  prometheus.NewDesc("zwrm_network_fights", "Things that somebody changes again and again while they are mended.", nil, nil),
+			fought:  prometheus.NewDesc("zwrm_network_fights_total", "Fights that began.", nil, nil),
+			drops:   prometheus.NewDesc("zwrm_network_dropped_packets_total", "Packets that the rules and the kernel dropped, by reason.", []string{"reason"}, nil),
+			bytes:   prometheus.NewDesc("zwrm_network_dropped_bytes_total", "Bytes that the rules dropped, by reason.", []string{"reason"}, nil),
 		},
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 type collector struct {
-	daemon            *Daemon
-	fleet             *fleet.Fleet
-	vms, slots, drift *prometheus.Desc
-	drops, bytes      *prometheus.Desc
+	daemon       *Daemon
+	fleet        *fleet.Fleet
+	vms, slots   *prometheus.Desc
+	drops, bytes *prometheus.Desc
+
+	drift, repairs, took, fights, fought *prometheus.Desc
 }
 
 // Describe sends the description of every metric.
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{c.vms, c.slots, c.drift, c.drops, c.bytes} {
+	for _, desc := range []*prometheus.Desc{c.vms, c.slots, c.drift, c.repairs, c.took, c.fights, c.fought, c.drops, c.bytes} {
 		descs <- desc
 	}
 }
@@ -58,8 +64,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.slots, used, "used")
 	gauge(c.slots, free, "free")
 	gauge(c.slots, resting, "quarantined")
-	drift, _ := c.daemon.reconciler.Drift()
-	out <- prometheus.MustNewConstMetric(c.drift, prometheus.CounterValue, float64(drift))
+	c.collectDrift(out)
 	c.collectDrops(out)
 	states, err := c.fleet.States()
 	if err != nil {
@@ -69,6 +74,21 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, state := range []model.State{model.Pending, model.Starting, model.Running, model.Stopping, model.Failed} {
 		gauge(c.vms, states[state], string(state))
 	}
+}
+
+func (c *collector) collectDrift(out chan<- prometheus.Metric) {
+	history := c.daemon.reconciler.History()
+	count := func(desc *prometheus.Desc, n int, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+	}
+	count(c.drift, history.Drift)
+	for object, n := range history.Repairs {
+		count(c.repairs, n, object)
+	}
+	count(c.fought, history.Fought)
+	out <- prometheus.MustNewConstMetric(c.fights, prometheus.GaugeValue, float64(len(history.Fights)))
+	took := history.Took
+	out <- prometheus.MustNewConstHistogram(c.took, took.Count, took.Sum, took.Buckets)
 }
 
 func (c *collector) collectDrops(out chan<- prometheus.Metric) {

@@ -6,6 +6,7 @@ import (
 	"zwrm/internal/config"
 	"zwrm/internal/doctor"
 	"zwrm/internal/effect"
+	"zwrm/internal/event"
 	"zwrm/internal/firewall/firewalld"
 	"zwrm/internal/firewall/foreign"
 )
@@ -61,6 +62,7 @@ func (d *Daemon) watchZone(ctx context.Context) error {
 	for {
 		select {
 		case <-d.neighbours.zone.Changed():
+			d.reconciler.SuspectRules(event.Culprit{Program: "firewalld"})
 			d.suspect()
 		case <-ctx.Done():
 			return nil

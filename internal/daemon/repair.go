@@ -3,56 +3,19 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
+	"sync"
 	"time"
-
-	"zwrm/internal/firewall/nftables"
 )
 
 const (
-	// repairEvery is the time between two full comparisons of kernel and plan, for
-	// what no event tells of.
+	// repairEvery is the time between two comparisons of everything.
 	repairEvery = 30 * time.Second
-	// settle is how long after a foreign change of rules one looks what it did. A
+	// settle is how long after a change by somebody else one looks what it did. A
 	// program that starts or reloads makes many in a row.
 	settle = 100 * time.Millisecond
 )
 
-// watch asks for a comparison whenever another program changed rules: a restart of
-// Docker or a reload of ufw may have taken ours away. iptables-legacy changes rules
-// without an event, and so does a kernel without nf_tables.
-func (d *Daemon) watch(ctx context.Context) error {
-	changes, err := nftables.Watch(ctx)
-	if err != nil {
-		d.log.Warn("changes of rules are found by looking only", "every", repairEvery, "error", err)
-	}
-	for {
-		select {
-		case change, ok := <-changes:
-			switch {
-			case !ok && ctx.Err() == nil:
-				d.log.Warn("the kernel tells of changed rules no more; they are found by looking", "every", repairEvery)
-				changes = nil
-			case ok && !d.made(change.PID):
-				d.suspect()
-			}
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// made reports whether this zwrmd made a change, by a thread of its own or by a
-// program that it ran.
-func (d *Daemon) made(pid int) bool {
-	if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", pid)); err == nil {
-		return true
-	}
-	return d.dataplane.made(pid)
-}
-
-// suspect asks for a comparison soon. Many wishes are one.
+// suspect has something looked at soon. Many wishes are one.
 func (d *Daemon) suspect() {
 	select {
 	case d.suspicion <- struct{}{}:
@@ -87,13 +50,21 @@ func (n network) makeLinks(ctx context.Context) {
 // repair compares kernel and plan when something may have changed, and from time
 // to time.
 func (n network) repair(ctx context.Context) error {
-	ticker := time.NewTicker(repairEvery)
-	defer ticker.Stop()
+	var restarts sync.WaitGroup // of VMs; they hold up no mending
+	defer restarts.Wait()
+	everything := time.NewTicker(repairEvery)
+	defer everything.Stop()
+	later := time.NewTimer(repairEvery)
+	defer later.Stop()
+	pause := settle
 	for {
+		all := false
 		select {
-		case <-ticker.C:
+		case <-everything.C:
+			all = true
+		case <-later.C:
 		case <-n.daemon.suspicion:
-			if !sleep(ctx, settle) {
+			if !sleep(ctx, pause) {
 				return nil
 			}
 			select { // what changed meanwhile is seen now
@@ -103,9 +74,37 @@ func (n network) repair(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if _, err := n.Repair(ctx); err != nil && ctx.Err() == nil {
+		began := time.Now()
+		wait, err := n.mend(ctx, all)
+		if err != nil && ctx.Err() == nil {
 			n.daemon.log.Error("network not mended", "error", err)
 		}
+		// However fast somebody changes something, half of the time is not spent on it.
+		pause = settle + time.Since(began)
+		if wait > 0 {
+			later.Reset(wait)
+		}
+		restarts.Go(func() { n.reconnect(ctx) })
+	}
+}
+
+// mend mends what differs: what is suspected to, or all. wait is as of
+// reconcile.Reconciler.Mend.
+func (n network) mend(ctx context.Context, all bool) (wait time.Duration, err error) {
+	if all {
+		_, err = n.daemon.reconciler.Repair(ctx)
+	} else {
+		wait, err = n.daemon.reconciler.Mend(ctx)
+	}
+	n.fleet.Avoid(n.daemon.reconciler.Strays()...)
+	return wait, err
+}
+
+// reconnect restarts VMs whose TAP was made anew. It is done to its end: no VM is left
+// with half a restart.
+func (n network) reconnect(ctx context.Context) {
+	if err := n.fleet.Reconnect(context.WithoutCancel(ctx), n.daemon.reconciler.Rebuilt()); err != nil {
+		n.daemon.log.Error("VMs that lost their TAPs did not all restart", "error", err)
 	}
 }
 

@@ -37,7 +37,7 @@ func (n network) Status(ctx context.Context) (wire.NetworkStatus, error) {
 	}
 	cfg := n.daemon.cfg.Network
 	used, _, resting := n.fleet.Slots()
-	drift, last := n.daemon.reconciler.Drift()
+	history := n.daemon.reconciler.History()
 	status := wire.NetworkStatus{
 		Firewall:          string(cfg.Firewall),
 		Dataplane:         n.daemon.dataplane.Version(),
@@ -47,12 +47,13 @@ func (n network) Status(ctx context.Context) (wire.NetworkStatus, error) {
 		Used:              used,
 		Quarantined:       resting,
 		ExternalInterface: n.daemon.uplink.Name,
-		MTU:               plan.MTU(cfg, n.daemon.uplink),
+		MTU:               n.daemon.reconciler.MTU(),
 		Private:           cfg.Bridge.Enabled,
 		Driver:            n.daemon.driver.Name() + " (" + string(n.daemon.driver.Accel()) + ")",
 		PendingLinks:      n.daemon.reconciler.Pending(),
-		Drift:             drift,
-		LastRepair:        repair(last),
+		Drift:             history.Drift,
+		LastRepair:        repair(history.Last),
+		Fights:            fights(history.Fights),
 		Drops:             dropped(drops),
 	}
 	if bridge := plan.Base(cfg, n.daemon.uplink).Bridge; bridge != nil {
@@ -80,6 +81,15 @@ func dropped(drops firewall.Drops) []wire.Drop {
 	out := make([]wire.Drop, 0, len(drops))
 	for _, reason := range slices.Sorted(maps.Keys(drops)) {
 		out = append(out, wire.Drop{Reason: string(reason), Packets: drops[reason].Packets, Bytes: drops[reason].Bytes})
+	}
+	return out
+}
+
+// fights returns the fights that go on, never null.
+func fights(all []reconcile.Fight) []wire.Fight {
+	out := make([]wire.Fight, len(all))
+	for i, f := range all {
+		out[i] = wire.Fight{Object: f.Object, Since: f.Since.UTC(), Mended: f.Mended, By: wire.Culprits(f.By)}
 	}
 	return out
 }

@@ -1,3 +1,3 @@
-// Package event passes on what happens, as it happens, to whoever listens. It
-// remembers nothing: the store has the state, the log has the past.
+// Package event passes on what happens, as it happens, to whoever listens, and
+// remembers the last of it. The store has the state, the log has the whole past.
 package event

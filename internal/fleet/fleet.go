@@ -51,12 +51,14 @@ type Deps struct {
 	Pinger  Pinger
 	Layout  ipam.Layout
 	DNS     []netip.Addr
-	MTU     int    // bytes; of the TAPs, and thus of the guests
-	Dir     string // holds a folder for each VM
-	UIDBase uint32 // the VM of slot n runs as this uid and gid plus n
+	MTU     func() int // bytes; of the TAPs, and thus of the guests
+	Dir     string     // holds a folder for each VM
+	UIDBase uint32     // the VM of slot n runs as this uid and gid plus n
 	Events  *event.Log
 	Log     *slog.Logger
 	Timing  Timing
+	// Started returns when a VMM began; nil: nobody knows.
+	Started func(model.Process) (time.Time, error)
 	Hook    effect.Hook // told of folders; nil: nobody is
 }
 
@@ -74,6 +76,7 @@ type Timing struct {
 	LastRetry  time.Duration // the most it doubles to; 1 min
 	Stable     time.Duration // a VM that ran this long starts over with FirstRetry; 1 min
 	Tick       time.Duration // between two rounds of housekeeping; 5 s
+	Stray      time.Duration // a VMM that no VM owns is left alone for as long; 10 min
 }
 
 func (t Timing) withDefaults() Timing {
@@ -87,6 +90,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.LastRetry, time.Minute},
 		{&t.Stable, time.Minute},
 		{&t.Tick, 5 * time.Second},
+		{&t.Stray, 10 * time.Minute},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -106,13 +110,13 @@ type Fleet struct {
 
 	brokenOff atomic.Bool // a change, perhaps: an app is not as its row says
 
-	strays map[string]model.Process // VMMs of no VM, by folder; written by Load only
-
 	mu       sync.Mutex
 	machines map[model.VMID]*machine
 	retries  map[model.VMID]int // failed starts in a row
-	life     context.Context    // of zwrmd; VMs outlive it
-	work     sync.WaitGroup     // goroutines that end with life
+	strays   map[string]stray   // by folder
+	avoided  map[ipam.Slot]struct{}
+	life     context.Context // of zwrmd; VMs outlive it
+	work     sync.WaitGroup  // goroutines that end with life
 }
 
 // machine is a VM whose VMM runs.
@@ -133,6 +137,8 @@ func New(ctx context.Context, deps Deps) *Fleet {
 		apps:     keyed{locks: map[model.Name]*lock{}},
 		machines: map[model.VMID]*machine{},
 		retries:  map[model.VMID]int{},
+		strays:   map[string]stray{},
+		avoided:  map[ipam.Slot]struct{}{},
 	}
 }
 

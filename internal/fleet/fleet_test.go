@@ -19,6 +19,7 @@ import (
 	"zwrm/internal/fleet"
 	"zwrm/internal/host/hosttest"
 	"zwrm/internal/image"
+	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/plan"
 	"zwrm/internal/reconcile"
@@ -40,6 +41,7 @@ type world struct {
 	driver *driver
 	events *event.Log
 	net    *reconcile.Reconciler
+	stray  time.Duration // see fleet.Timing
 	stop   func()
 }
 
@@ -70,7 +72,10 @@ func (w *world) start() {
 	if w.store, err = store.Open(ctx, filepath.Join(w.dir, "state.db"), &w.hook); err != nil {
 		w.t.Fatal(err)
 	}
-	rows := func(ctx context.Context) ([]model.VM, error) {
+	rows := func(ctx context.Context, slots ...ipam.Slot) ([]model.VM, error) {
+		if len(slots) > 0 {
+			return w.store.VMsAt(ctx, slots...)
+		}
 		state, err := w.store.State(ctx)
 		return state.VMs, err
 	}
@@ -81,8 +86,9 @@ func (w *world) start() {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.Fleet = fleet.New(life, fleet.Deps{
 		Store: w.store, Network: w.net, Images: images{}, VMMs: w.vmms, Pinger: w.kernel,
-		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: 1500, Dir: filepath.Join(w.dir, "vms"), UIDBase: w.cfg.VMM.UIDBase, Events: w.events, Log: log,
-		Timing: fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond},
+		Layout: w.cfg.Network.Layout, DNS: w.cfg.Network.DNS, MTU: w.net.MTU, Dir: filepath.Join(w.dir, "vms"), UIDBase: w.cfg.VMM.UIDBase, Events: w.events, Log: log,
+		Timing:  fleet.Timing{FirstRetry: time.Millisecond, LastRetry: 10 * time.Millisecond, Tick: 10 * time.Millisecond, Stray: w.stray},
+		Started: vmm.Started,
 	})
 	if err := w.Load(ctx); err != nil {
 		w.t.Fatal(err)

@@ -55,7 +55,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 	if err := f.adoptAll(ctx, state.VMs, found); err != nil {
 		return err
 	}
-	f.strays = found
+	f.noteStrays(found)
 	return nil
 }
 
@@ -73,7 +73,11 @@ func (f *Fleet) adoptAll(ctx context.Context, vms []model.VM, found map[string]m
 	for _, vm := range vms {
 		folder := filepath.Base(f.dir(vm.ID))
 		process := found[folder]
-		delete(found, folder)
+		if vm.Attachment || !f.itsOwn(vm, process) {
+			process = model.Process{}
+		} else {
+			delete(found, folder)
+		}
 		if vm.Attachment {
 			continue
 		}
@@ -122,20 +126,6 @@ func (f *Fleet) adopt(vm model.VM, found model.Process) (model.VM, Process, erro
 	return vm, process, nil
 }
 
-// stopStrays stops VMMs that no VM owns.
-func (f *Fleet) stopStrays(ctx context.Context) {
-	for folder, process := range f.strays {
-		f.Log.Warn("stopping a VMM that no VM owns", "folder", folder, "pid", process.PID)
-		err := f.kill(ctx, process)
-		if err == nil {
-			err = f.removeFolder(filepath.Join(f.Dir, folder))
-		}
-		if err != nil && ctx.Err() == nil {
-			f.Log.Error("a VMM that no VM owns runs on", "folder", folder, "pid", process.PID, "error", err)
-		}
-	}
-}
-
 // sweep removes the folders of VMs that are gone. A VM's row is there before its
 // folder, and its number is never used again, so a folder that is there before the
 // rows are read is of one of them or of none. One in which a VMM was found stays, since
@@ -156,7 +146,7 @@ func (f *Fleet) sweep(ctx context.Context) error {
 	var errs []error
 	for _, folder := range folders {
 		name := folder.Name()
-		_, stray := f.strays[name]
+		stray := f.isStray(name)
 		if _, err := strconv.ParseInt(name, 10, 64); err == nil && !owned[name] && !stray {
 			errs = append(errs, f.removeFolder(filepath.Join(f.Dir, name)))
 		}
@@ -200,7 +190,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for app, vms := range failed {
 		f.work.Go(func() { f.revive(app, vms) })
 	}
-	f.work.Go(func() { f.stopStrays(ctx) })
 	ticker := time.NewTicker(f.Timing.Tick)
 	defer ticker.Stop()
 	for {
@@ -218,7 +207,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 // tidy is one round of housekeeping. What it costs does not grow with the rows,
 // unless a change was broken off.
 func (f *Fleet) tidy(ctx context.Context) error {
-	errs := []error{f.Store.PruneReleased(ctx, time.Now())}
+	errs := []error{f.Store.PruneReleased(ctx, time.Now()), f.stopStrays(ctx)}
 	if f.brokenOff.Swap(false) {
 		errs = append(errs, f.finishAll(ctx))
 	}

@@ -2,14 +2,12 @@ package fleet_test
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"zwrm/internal/firewall"
-	"zwrm/internal/host"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/store"
@@ -111,17 +109,4 @@ func TestReboot(t *testing.T) {
 			t.Errorf("process %d was ended, which only has the pid of a VMM", i)
 		}
 	}
-}
-
-// TestStrayVMM: a VMM whose VM is gone is ended, behind the start.
-func TestStrayVMM(t *testing.T) {
-	w := newWorld(t, "")
-	w.stop()
-	dir := filepath.Join(w.dir, "vms", "77")
-	w.must(os.MkdirAll(dir, 0o700))
-	w.must(w.kernel.AddLink(host.Link{Name: "zvm77", Kind: host.KindTAP, Group: model.GroupUnassigned}))
-	_, err := w.driver.Start(t.Context(), vmm.Spec{Dir: dir, TAP: "zvm77", UID: w.cfg.VMM.UIDBase})
-	w.must(err)
-	w.start()
-	w.eventually("it is ended", func() bool { return w.driver.alive() == 0 })
 }

@@ -42,6 +42,9 @@ func (f *Fleet) startAll(ctx context.Context, vms []model.VM) error {
 // start runs the VM's VMM and notes it in the VM's row. A crash between the two
 // leaves a process without a row that names it; Load finds it by its folder.
 func (f *Fleet) start(ctx context.Context, vm model.VM) error {
+	if err := f.vacant(vm); err != nil {
+		return fmt.Errorf("start VM %q: %w", vm.Name, err)
+	}
 	vm.State, vm.Process, vm.Reason = model.Starting, model.Process{}, ""
 	if err := f.Store.UpdateVM(ctx, vm); err != nil {
 		return err
@@ -90,7 +93,7 @@ func (f *Fleet) vmmSpec(vm model.VM) (vmm.Spec, error) {
 		Args:      strings.Join(args, " "),
 		TAP:       vm.Slot.TAP(),
 		GuestMAC:  f.Layout.GuestMAC(vm.Slot),
-		MTU:       f.MTU,
+		MTU:       f.MTU(),
 		Dir:       f.dir(vm.ID),
 		UID:       f.UIDBase + uint32(vm.Slot),
 	}, nil

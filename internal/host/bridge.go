@@ -39,7 +39,7 @@ func (k *Kernel) ensureBridge(ctx context.Context, name string, address netip.Pr
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	have, err := k.device(name)
+	have, err := k.routed(name)
 	if errors.Is(err, ErrNoLink) {
 		return k.newBridge(name, address, alias)
 	}
@@ -57,7 +57,10 @@ func (k *Kernel) ensureBridge(ctx context.Context, name string, address netip.Pr
 	if err := k.change(k.route, opShapeBridge, request); err != nil {
 		return fmt.Errorf("switch STP off: %w", linkError(err))
 	}
-	return k.finishBridge(name, address, have)
+	if err := k.finishBridge(name, address, have); err != nil {
+		return err
+	}
+	return k.rerouteLink(name)
 }
 
 // newBridge makes a bridge, or leaves none behind.
@@ -118,5 +121,5 @@ func (k *Kernel) finishBridge(name string, address netip.Prefix, have device) er
 
 // isBridge reports whether a bridge of ours is as asked for.
 func (d *device) isBridge(address netip.Prefix) bool {
-	return d.Up && !d.stp && !d.ipv6 && len(d.Addresses) == 1 && d.Addresses[0] == address
+	return d.Up && !d.stp && !d.ipv6 && len(d.Addresses) == 1 && d.Addresses[0] == address && len(d.Unrouted) == 0
 }

@@ -148,3 +148,41 @@ func (k *Kernel) doDelete(conn *netlink.Conn, request *netlink.Request) error {
 	}
 	return nil
 }
+
+// Rename gives a link back a name of ours that somebody took from it. The error
+// wraps ErrForeign if it is no TAP in a group of ours, and ErrNoLink if it is gone.
+func (k *Kernel) Rename(ctx context.Context, from, to string) error {
+	if err := k.rename(ctx, from, to); err != nil {
+		return fmt.Errorf("rename link %q to %q: %w", from, to, err)
+	}
+	return nil
+}
+
+func (k *Kernel) rename(ctx context.Context, from, to string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.making.Lock() // of a TAP of that name
+	defer k.making.Unlock()
+	have, err := lookUp(k.route, from)
+	if err != nil {
+		return err
+	}
+	if err := have.foreign(from); err != nil {
+		return err
+	}
+	request := func(flags, mask uint32) *netlink.Request {
+		return netlink.NewLink(unix.RTM_SETLINK, 0, have.Index, flags, mask)
+	}
+	name := request(0, 0)
+	name.Text(unix.IFLA_IFNAME, to)
+	err = k.change(k.route, opRename, name)
+	if errors.Is(err, unix.EBUSY) { // before Linux 6.2 only a link that is down
+		name = request(0, unix.IFF_UP)
+		name.Text(unix.IFLA_IFNAME, to)
+		if err = k.change(k.route, opRename, request(0, unix.IFF_UP)); err == nil {
+			err = k.change(k.route, opRename, name, request(unix.IFF_UP, unix.IFF_UP))
+		}
+	}
+	return linkError(err)
+}

@@ -27,7 +27,6 @@ type device struct {
 	persistent  bool
 	owner       uint32 // who else than root may open it; nobody: everybody
 	multiQueue  bool
-	carrier     bool // something is at the other end
 	linkLocal   bool // would make itself an IPv6 address
 	ipv6        bool // has IPv6
 	stp         bool // of a bridge: the spanning tree protocol runs
@@ -41,7 +40,7 @@ func (d *device) parse(payload []byte, settings []Setting) {
 	}
 	d.Index = int(netlink.Uint32(payload, 4))
 	d.Up = netlink.Uint32(payload, 8)&unix.IFF_UP != 0
-	d.carrier = netlink.Uint32(payload, 8)&unix.IFF_LOWER_UP != 0
+	d.Carrier = netlink.Uint32(payload, 8)&unix.IFF_LOWER_UP != 0
 	var spec []byte
 	opened := false
 	for attribute, value := range netlink.Attributes(payload[unix.SizeofIfInfomsg:]) {

@@ -59,7 +59,7 @@ func (k *Kernel) inject(ctx context.Context, device string, frame []byte) (err e
 	if err != nil {
 		return err
 	}
-	if !target.Up || !target.carrier {
+	if !target.Up || !target.Carrier {
 		return ErrNoCarrier
 	}
 	s, err := k.newScratch(target, ipam.MAC(frame))

@@ -149,6 +149,17 @@ func (o *others) RemoveLink(name string) bool {
 	return o.route.Do(request) == nil
 }
 
+func (o *others) RemoveRoute(device string, dest netip.Prefix) error {
+	fixed := [unix.SizeofRtMsg]byte{0: unix.AF_INET, 1: byte(dest.Bits()), 4: unix.RT_TABLE_MAIN, 6: unix.RT_SCOPE_NOWHERE} // of any scope
+	if dest.IsSingleIP() {
+		fixed[4] = unix.RT_TABLE_LOCAL
+	}
+	request := netlink.NewRequest(unix.RTM_DELROUTE, 0, fixed[:])
+	request.Bytes(unix.RTA_DST, dest.Addr().AsSlice())
+	request.Uint32(unix.RTA_OIF, uint32(o.index(device)))
+	return o.route.Do(request)
+}
+
 func (o *others) AddRoute(r host.Route) error {
 	fixed := [unix.SizeofRtMsg]byte{
 		unix.AF_INET, byte(r.Dest.Bits()), 0, 0, unix.RT_TABLE_UNSPEC, unix.RTPROT_STATIC, unix.RT_SCOPE_LINK, unix.RTN_UNICAST,

@@ -30,8 +30,12 @@ type Link struct {
 	Up        bool
 	Opened    bool // of a TAP: a VMM has it open
 	Alias     string
+	Carrier   bool           // something is at its other end: of a TAP, a process that has it open
 	Addresses []netip.Prefix // IPv4, in the order of the kernel
-	Hardening Hardening      // of links that have the name prefix of our TAPs
+	// Unrouted are the routes that the kernel makes for Addresses and that somebody
+	// took away: of the network, or of the address itself. None lacks while it is down.
+	Unrouted  []netip.Prefix
+	Hardening Hardening // of links that have the name prefix of our TAPs
 }
 
 // Hardening is how a TAP's per-device settings stand. The zero value is what a

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -12,23 +13,12 @@ import (
 )
 
 // Links returns every link of the namespace, in the order of their indexes. The
-// links and their addresses are two lists: a link that is made or deleted in
-// between may lack its addresses.
+// links, their addresses and their routes are three lists: a link that is made or
+// deleted in between may lack some.
 func (k *Kernel) Links(ctx context.Context) ([]Link, error) {
-	if err := ctx.Err(); err != nil {
+	links, err := k.Devices(ctx)
+	if err != nil {
 		return nil, err
-	}
-	var links []Link
-	settings := TAPSettings()
-	if err := k.list(func() error {
-		links = links[:0]
-		return k.dump.Query(linkDump(), func(payload []byte) {
-			var d device
-			d.parse(payload, settings)
-			links = append(links, d.Link)
-		})
-	}); err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
 	}
 	at := make(map[int]*Link, len(links))
 	for i := range links {
@@ -46,7 +36,86 @@ func (k *Kernel) Links(ctx context.Context) ([]Link, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
+	return links, k.findUnrouted(links, false)
+}
+
+// Devices is Links without addresses and routes, which takes half as long.
+func (k *Kernel) Devices(ctx context.Context) ([]Link, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var links []Link
+	settings := TAPSettings()
+	if err := k.list(func() error {
+		links = links[:0]
+		return k.dump.Query(linkDump(), func(payload []byte) {
+			var d device
+			d.parse(payload, settings)
+			links = append(links, d.Link)
+		})
+	}); err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
 	return links, nil
+}
+
+// LinksNamed returns those of the named links that there are. What it costs does
+// not grow with the links that there are, but for one look through the routes.
+func (k *Kernel) LinksNamed(ctx context.Context, names ...string) ([]Link, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var links []Link
+	for _, name := range names {
+		d, err := k.device(name)
+		if errors.Is(err, ErrNoLink) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at link %q: %w", name, err)
+		}
+		if d.Name == name { // and not an alternative name of another
+			links = append(links, d.Link)
+		}
+	}
+	return links, k.findUnrouted(links, len(links) <= maxOneByOne)
+}
+
+// maxOneByOne is of up to how many links the routes are asked for one by one.
+const maxOneByOne = 8
+
+// findUnrouted fills in which routes of links are missing. Of a link that has gone
+// meanwhile none is.
+func (k *Kernel) findUnrouted(links []Link, oneByOne bool) error {
+	routed := map[int]bool{}
+	for _, l := range links {
+		routed[l.Index] = l.Routes()
+	}
+	of := func(index int, wanted func(int) bool) (connected, error) {
+		return connectedRoutes(k.dump, k.list, index, wanted)
+	}
+	all := connected{}
+	if !oneByOne {
+		var err error
+		if all, err = of(0, func(index int) bool { return routed[index] }); err != nil {
+			return err
+		}
+	}
+	for i := range links {
+		found := all
+		if oneByOne && links[i].Routes() {
+			var err error
+			found, err = of(links[i].Index, func(index int) bool { return index == links[i].Index })
+			if errors.Is(err, unix.ENODEV) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		links[i].Unrouted = found.missing(links[i])
+	}
+	return nil
 }
 
 func linkDump() *netlink.Request {

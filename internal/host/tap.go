@@ -87,7 +87,7 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	if !errors.Is(err, errExists) {
 		return err
 	}
-	have, err := k.device(tap.Name)
+	have, err := k.routed(tap.Name)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,10 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	if err := k.shape(tap, keepGroup); err != nil {
 		return err
 	}
-	return k.raise(tap, have)
+	if err := k.raise(tap, have); err != nil {
+		return err
+	}
+	return k.rerouteLink(tap.Name)
 }
 
 // makeTAP makes a TAP. The error is errExists if there is a link of that name.
@@ -214,6 +217,7 @@ func (t TAP) differences(have device, ipv6 bool) []string {
 	note(have.MTU != t.MTU, "MTU is %d, not %d", have.MTU, t.MTU)
 	note(have.queueLength != queueLength, "queue holds %d packets, not %d", have.queueLength, queueLength)
 	note(len(have.Addresses) != 1 || have.Addresses[0] != t.Address, "addresses are %s, not %s", have.Addresses, t.Address)
+	note(len(have.Unrouted) > 0, "routes are missing: %s", have.Unrouted)
 	note(have.linkLocal && t.hasIPv6(ipv6), "it makes itself an IPv6 address")
 	note(!have.Group.Ours(), "group is %s", have.Group)
 	note(!have.Up, "it is down")

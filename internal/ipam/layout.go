@@ -119,3 +119,13 @@ func (l Layout) addr(s Slot, offset uint32) netip.Addr {
 	binary.BigEndian.PutUint32(out[:], binary.BigEndian.Uint32(base[:])+uint32(s)<<2+offset)
 	return netip.AddrFrom4(out)
 }
+
+// SlotOf returns the slot of the block that an address is in. It reports false for
+// addresses outside of the subnet.
+func (l Layout) SlotOf(a netip.Addr) (Slot, bool) {
+	if !l.subnet.Contains(a) {
+		return 0, false
+	}
+	base, at := l.subnet.Addr().As4(), a.As4()
+	return Slot((binary.BigEndian.Uint32(at[:]) - binary.BigEndian.Uint32(base[:])) >> 2), true
+}

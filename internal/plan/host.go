@@ -42,7 +42,7 @@ type Host struct {
 // Base returns the plan of a host without VMs.
 func Base(network config.Network, uplink Uplink) Host {
 	host := Host{
-		Sysctls: []Sysctl{{"net/ipv4/ip_forward", "1"}},
+		Sysctls: []Sysctl{{"net/ipv4/ip_forward", "1"}, {"net/ipv4/conf/" + uplink.Name + "/forwarding", "1"}},
 		Policy: firewall.Policy{
 			Subnet:     network.Layout.Subnet(),
 			External:   uplink.Name,

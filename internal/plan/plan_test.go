@@ -50,6 +50,7 @@ func TestForVMs(t *testing.T) {
 		vm(2, "blog-1", 4, model.Failed),
 	})
 	const want = `sysctl net/ipv4/ip_forward = 1
+sysctl net/ipv4/conf/eth0/forwarding = 1
 bridge zwrmd0 10.0.0.1/16
 link zvm0 group 0x5a000001 mac 02:5a:ff:ff:ff:fe mtu 1450 inet 172.16.0.1/30 guest 172.16.0.2
 link zvm1 group 0x5a000001 mac 02:5a:ff:ff:ff:fe mtu 1450 inet 172.16.0.5/30 guest 172.16.0.6

@@ -13,34 +13,42 @@ import (
 
 // linkDiff is what has to be done to links to bring them to a plan.
 type linkDiff struct {
-	shut      []string    // in the wrong group, or nobody's: to be closed first
-	work      []linkWork  // in the order of the plan
-	orphans   []host.Link // ours, but of no VM
-	leftovers []string    // bridges of an earlier configuration
-	findings  []firewall.Difference
+	shut      []string              // in the wrong group, or nobody's: to be closed first
+	work      []linkWork            // in the order of the plan
+	orphans   []host.Link           // ours, but of no VM
+	leftovers []string              // bridges of an earlier configuration
+	findings  []firewall.Difference // each is mended by what is above
+	standing  []firewall.Difference // left as they are
 }
 
 // linkWork is what is to be done to one link of a VM.
 type linkWork struct {
 	plan.Link
-	build   bool // it is missing or not as wanted
-	missing bool // it is not there at all
-	regroup bool // it is to be put into its group, last
+	called  string // its name now, if it is another
+	build   bool   // it is missing or not as wanted
+	missing bool   // it is not there at all
+	regroup bool   // it is to be put into its group, last
 }
 
 // diffLinks compares the wanted links with those of the kernel. A link with our
 // name prefix that is in no group of ours is reported and left alone: it is not
 // ours, and the rules let nothing through it.
-func diffLinks(want []plan.Link, have []host.Link) linkDiff {
+func diffLinks(layout ipam.Layout, want []plan.Link, have []host.Link) linkDiff {
 	var diff linkDiff
 	found := make(map[string]host.Link, len(have))
 	for _, link := range have {
 		found[link.Name] = link
 	}
+	renamed := renamedLinks(layout, found)
 	wanted := make(map[string]struct{}, len(want))
 	for _, w := range want {
 		wanted[w.Name] = struct{}{}
 		h, ok := found[w.Name]
+		if !ok {
+			if h, ok = renamed[w.Name]; ok {
+				wanted[h.Name] = struct{}{}
+			}
+		}
 		switch {
 		case !ok && w.Optional:
 		case !ok:
@@ -51,46 +59,74 @@ func diffLinks(want []plan.Link, have []host.Link) linkDiff {
 		}
 	}
 	for _, h := range have {
-		if _, ok := ipam.ParseTAP(h.Name); !ok {
-			continue
+		if _, ok := wanted[h.Name]; !ok {
+			diff.unwanted(h)
 		}
-		if _, ok := wanted[h.Name]; ok {
-			continue
-		}
-		if !h.Group.Ours() || h.Kind != host.KindTAP {
-			diff.find(h.Name, "no link of this name that is not ours", fmt.Sprintf("%s in group %s", h.Kind, h.Group))
-			continue
-		}
-		diff.find(h.Name, "no link: no VM has this slot", "link in group "+h.Group.String())
-		diff.orphans = append(diff.orphans, h)
-		diff.shut = append(diff.shut, h.Name)
 	}
 	return diff
 }
 
-// compare notes what of an existing link differs from the wanted one.
+// renamedLinks returns the TAPs of ours that have a name that is not, by the name that
+// goes with their address.
+func renamedLinks(layout ipam.Layout, found map[string]host.Link) map[string]host.Link {
+	renamed := map[string]host.Link{}
+	for _, h := range found {
+		if _, ok := ipam.ParseTAP(h.Name); ok || h.Kind != host.KindTAP || !h.Group.Ours() {
+			continue
+		}
+		for _, address := range h.Addresses {
+			if slot, ok := layout.SlotOf(address.Addr()); ok && layout.Gateway(slot) == address.Addr() {
+				renamed[slot.TAP()] = h
+			}
+		}
+	}
+	return renamed
+}
+
+// unwanted sorts out a link that no VM has.
+func (d *linkDiff) unwanted(h host.Link) {
+	ours := h.Group.Ours() && h.Kind == host.KindTAP
+	_, named := ipam.ParseTAP(h.Name)
+	switch {
+	case ours:
+		d.find(h.Name, "no link: no VM has this slot", "link in group "+h.Group.String())
+		d.orphans = append(d.orphans, h)
+		if h.Group != model.GroupUnassigned {
+			d.shut = append(d.shut, h.Name)
+		}
+	case named:
+		d.standing = append(d.standing, difference(h.Name, "no link of this name that is not ours", fmt.Sprintf("%s in group %s", h.Kind, h.Group)))
+	}
+}
+
+// compare notes what of an existing link differs from the wanted one. One in a group
+// that is not ours is ours by its Ethernet address, which no other has.
 func (d *linkDiff) compare(w plan.Link, h host.Link) {
-	if !h.Group.Ours() || h.Kind != host.KindTAP {
-		d.find(w.Name, describe(w), fmt.Sprintf("a %s in group %s, which is not ours", h.Kind, h.Group))
+	if h.Kind != host.KindTAP || !h.Group.Ours() && h.MAC != w.MAC {
+		d.standing = append(d.standing, difference(w.Name, describe(w), fmt.Sprintf("a %s in group %s, which is not ours", h.Kind, h.Group)))
 		return
 	}
 	work := linkWork{Link: w, regroup: h.Group != w.Group}
+	if h.Name != w.Name {
+		work.called = h.Name
+		d.find(w.Name, "name "+w.Name, "name "+h.Name)
+	}
 	if work.regroup {
 		d.find(w.Name, "group "+w.Group.String(), "group "+h.Group.String())
 		if h.Group != model.GroupUnassigned {
-			d.shut = append(d.shut, w.Name)
+			d.shut = append(d.shut, h.Name)
 		}
 	}
 	if !w.Optional {
 		work.build = d.shape(w, h)
 	}
-	if work.build || work.regroup {
+	if work.build || work.regroup || work.called != "" {
 		d.work = append(d.work, work)
 	}
 }
 
-// shape notes what of a link of ours differs beside its group, and reports whether
-// anything does.
+// shape notes what of a link of ours differs beside its name and group, and reports
+// whether anything does.
 func (d *linkDiff) shape(w plan.Link, h host.Link) bool {
 	before := len(d.findings)
 	if h.MAC != w.MAC {
@@ -104,6 +140,8 @@ func (d *linkDiff) shape(w plan.Link, h host.Link) bool {
 	}
 	if len(h.Addresses) != 1 || h.Addresses[0] != w.Address {
 		d.find(w.Name, "inet "+w.Address.String(), "inet "+join(h.Addresses))
+	} else if len(h.Unrouted) > 0 {
+		d.find(w.Name, "route to "+join(h.Unrouted), "missing")
 	}
 	for _, wrong := range h.Hardening.Wrong {
 		d.find(w.Name, "the settings of a TAP", wrong)
@@ -112,7 +150,11 @@ func (d *linkDiff) shape(w plan.Link, h host.Link) bool {
 }
 
 func (d *linkDiff) find(name, wanted, found string) {
-	d.findings = append(d.findings, firewall.Difference{Object: "link " + name, Wanted: wanted, Found: found})
+	d.findings = append(d.findings, difference(name, wanted, found))
+}
+
+func difference(name, wanted, found string) firewall.Difference {
+	return firewall.Difference{Object: linkObject + name, Wanted: wanted, Found: found}
 }
 
 func describe(w plan.Link) string {
@@ -162,6 +204,8 @@ func bridgeState(want *plan.Bridge, link host.Link, ours bool) string {
 		return "down"
 	case len(link.Addresses) != 1 || link.Addresses[0] != want.Address:
 		return "inet " + join(link.Addresses)
+	case len(link.Unrouted) > 0:
+		return "without a route to " + join(link.Unrouted)
 	}
 	return ""
 }

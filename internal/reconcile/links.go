@@ -48,6 +48,12 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 		if r.wasTouched(link.Name) {
 			continue
 		}
+		if link.called != "" {
+			if err := r.links.Rename(ctx, link.called, link.Name); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
 		if link.build {
 			if err := r.links.CreateTAP(ctx, tap(link.Link)); err != nil {
 				errs = append(errs, err)
@@ -90,6 +96,15 @@ func (r *Reconciler) guests(taps []string) []netip.Addr {
 		}
 	}
 	return guests
+}
+
+// begin takes links for those that are to be done now, and begins to note which of them
+// the short path changes meanwhile.
+func (r *Reconciler) begin(links linkDiff) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.touched)
+	r.pending = len(links.work) + len(links.orphans)
 }
 
 // touch notes that the short path changes the links of VMs. A VMM that is started

@@ -41,6 +41,7 @@ type world struct {
 	t      *testing.T
 	kernel *hosttest.Fake
 	rules  *firewalltest.Kernel
+	events *event.Log
 	asked  []string // operations on rules, and the links that were open then
 	rows   []model.VM
 }
@@ -58,7 +59,7 @@ func newWorldOn(t *testing.T, kernel *hosttest.Fake, rules *firewalltest.Kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, kernel: kernel, rules: rules}
+	w := &world{t: t, kernel: kernel, rules: rules, events: &event.Log{}}
 	rules.Fail = func(op string) error {
 		if op != "diff" {
 			w.asked = append(w.asked, op+" with links "+strings.Join(openLinks(kernel), " "))
@@ -67,8 +68,10 @@ func newWorldOn(t *testing.T, kernel *hosttest.Fake, rules *firewalltest.Kernel)
 	}
 	w.Reconciler = reconcile.New(cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
 		reconcile.Kernel{Links: kernel, Settings: kernel, Firewall: rules.Open()},
-		func(context.Context) ([]model.VM, error) { return w.rows, nil },
-		&event.Log{}, slog.New(slog.DiscardHandler))
+		func(_ context.Context, slots ...ipam.Slot) ([]model.VM, error) {
+			return slices.DeleteFunc(slices.Clone(w.rows), func(vm model.VM) bool { return len(slots) > 0 && !slices.Contains(slots, vm.Slot) }), nil
+		},
+		w.events, slog.New(slog.DiscardHandler))
 	return w
 }
 
@@ -294,8 +297,8 @@ func TestRepair(t *testing.T) {
 			if got := w.text(); got != before {
 				t.Errorf("mended:\n%s\nbefore:\n%s", got, before)
 			}
-			if n, last := w.Drift(); n != len(findings) || last == nil {
-				t.Errorf("drift %d, last %v", n, last)
+			if h := w.History(); h.Drift != len(findings) || h.Last == nil {
+				t.Errorf("history is %+v", h)
 			}
 			if findings, err := w.Check(t.Context()); err != nil || len(findings) != 0 {
 				t.Errorf("after the repair: %v, %v", findings, err)
@@ -311,8 +314,11 @@ func TestForeignLinkIsReportedOnly(t *testing.T) {
 	w.sync()
 	w.must(w.kernel.AddLink(host.Link{Name: "zvm5", Kind: host.KindTAP, Up: true}))
 	before := w.kernel.Dump()
-	findings := w.sync()
-	if len(findings) != 1 || findings[0].Object != "link zvm5" {
+	if findings := w.sync(); len(findings) != 0 {
+		t.Errorf("mended %v", findings)
+	}
+	findings, err := w.Check(t.Context())
+	if w.must(err); len(findings) != 1 || findings[0].Object != "link zvm5" {
 		t.Errorf("findings %v", findings)
 	}
 	if got := w.kernel.Dump(); got != before {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"zwrm/internal/config"
 	"zwrm/internal/event"
@@ -22,6 +21,9 @@ import (
 // Links is the part of the kernel that has TAPs.
 type Links interface {
 	Links(ctx context.Context) ([]host.Link, error)
+	Devices(ctx context.Context) ([]host.Link, error) // without addresses
+	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
+	Rename(ctx context.Context, from, to string) error
 	CreateTAP(ctx context.Context, tap host.TAP) error
 	SetGroup(ctx context.Context, group model.Group, names ...string) error
 	SetUp(ctx context.Context, up bool, names ...string) error
@@ -48,14 +50,14 @@ type Firewall interface {
 	Remove(ctx context.Context) error
 }
 
-// Rows returns every VM that there should be.
-type Rows func(ctx context.Context) ([]model.VM, error)
+// Rows returns every VM that there should be; with slots, only those that have one of
+// them.
+type Rows func(ctx context.Context, slots ...ipam.Slot) ([]model.VM, error)
 
 // Reconciler is the one writer of the kernel's network. Its methods are safe for
 // concurrent use.
 type Reconciler struct {
 	network  config.Network
-	uplink   plan.Uplink
 	links    Links
 	settings Settings
 	firewall Firewall
@@ -63,26 +65,26 @@ type Reconciler struct {
 	events   *event.Log
 	log      *slog.Logger
 
+	syncing chan struct{} // has room for the one who compares and mends
+	applied bool          // the firewall was given its rules; guarded by syncing, as is the next
+	failed  int           // mendings in a row
+
 	// changes is held shared by whoever changes rows and kernel together, and
-	// alone by the full comparison, which would take their half-way state for drift.
+	// alone by what mends links, which would take their half-way state for drift.
 	changes sync.RWMutex
-	applied bool // the firewall was given its rules; guarded by changes, held alone
 
-	syncing chan struct{} // has room for the one Sync that is under way
+	docket docket // what is to be looked at
 
-	mu      sync.Mutex                             // guards what follows, and the order of the firewall's changes
-	members map[model.Group]map[ipam.Slot]struct{} // VMs that may send and receive, by app
-	touched map[ipam.Slot]struct{}                 // changed by the short path since the last comparison
-	rebuilt map[ipam.Slot]struct{}                 // see Rebuilt
-	pending int                                    // links that a Sync has still to do
-	drift   int
-	last    *Repair
-}
-
-// Repair is one mending: when, and what was not as it should be.
-type Repair struct {
-	At          time.Time
-	Differences []firewall.Difference
+	mu       sync.Mutex // guards what follows, and the order of the firewall's changes
+	uplink   plan.Uplink
+	uplinkIs string // gone, down or up; empty: not looked yet
+	roster   *roster
+	touched  map[ipam.Slot]struct{} // changed by the short path since the last comparison
+	rebuilt  map[ipam.Slot]struct{} // see Rebuilt
+	pending  int                    // links that are still to be done
+	strays   strays
+	fights   fights
+	history  history
 }
 
 // Kernel is what a Reconciler works on.
@@ -97,10 +99,8 @@ func New(network config.Network, uplink plan.Uplink, kernel Kernel, rows Rows, e
 	return &Reconciler{
 		network: network, uplink: uplink, rows: rows, events: events, log: log,
 		links: kernel.Links, settings: kernel.Settings, firewall: kernel.Firewall,
-		syncing: make(chan struct{}, 1),
-		members: map[model.Group]map[ipam.Slot]struct{}{},
-		touched: map[ipam.Slot]struct{}{},
-		rebuilt: map[ipam.Slot]struct{}{},
+		syncing: make(chan struct{}, 1), touched: map[ipam.Slot]struct{}{}, rebuilt: map[ipam.Slot]struct{}{},
+		roster: newRoster(), fights: fights{open: map[string]*bout{}}, history: history{repairs: map[string]int{}, took: newDurations()},
 	}
 }
 
@@ -123,7 +123,7 @@ func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
 			err = errors.Join(err, r.undo(ctx, vms))
 		}
 	}()
-	mtu := plan.MTU(r.network, r.uplink)
+	mtu := r.MTU()
 	for _, vm := range vms {
 		link := plan.VM(r.network, mtu, vm)
 		if err := r.links.CreateTAP(ctx, tap(link)); err != nil {
@@ -218,7 +218,7 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 	if err := errors.Join(r.unassign(ctx, ours), r.whereThere(ctx, ours, down)); err != nil {
 		return fmt.Errorf("shut the network down: rules stay, since a link is still up: %w", err)
 	}
-	clear(r.members)
+	r.roster = newRoster()
 	if err := r.firewall.Remove(ctx); err != nil {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
@@ -260,13 +260,9 @@ func (r *Reconciler) join(ctx context.Context, vms []model.VM) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, vm := range vms {
-		group := vm.App.Group()
-		if r.members[group] == nil {
-			r.members[group] = map[ipam.Slot]struct{}{}
-		}
-		r.members[group][vm.Slot] = struct{}{}
+		r.roster.add(vm)
 	}
-	social, _ := r.apps(vms)
+	social, _ := r.roster.split(vms)
 	if len(social) == 0 {
 		return nil
 	}
@@ -281,9 +277,9 @@ func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, vm := range vms {
-		delete(r.members[vm.App.Group()], vm.Slot)
+		r.roster.remove(vm)
 	}
-	_, lonely := r.apps(vms)
+	_, lonely := r.roster.split(vms)
 	if len(lonely) == 0 {
 		return nil
 	}
@@ -291,29 +287,9 @@ func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
 		return fmt.Errorf("remove the rule of app %q: %w", vms[0].AppName, err)
 	}
 	for _, app := range lonely {
-		if len(r.members[app.Group]) == 0 {
-			delete(r.members, app.Group)
-		}
+		r.roster.forget(app.Group)
 	}
 	return nil
-}
-
-// apps returns the apps of the VMs: those with two members or more, which need a
-// rule, and those with fewer.
-func (r *Reconciler) apps(vms []model.VM) (social, lonely []firewall.App) {
-	seen := map[model.Group]bool{}
-	for _, vm := range vms {
-		app := firewall.App{Name: vm.AppName, Group: vm.App.Group()}
-		switch {
-		case seen[app.Group]:
-		case len(r.members[app.Group]) >= 2:
-			social = append(social, app)
-		default:
-			lonely = append(lonely, app)
-		}
-		seen[app.Group] = true
-	}
-	return social, lonely
 }
 
 // undo removes the links of a failed Open. The request may have been given up,
@@ -338,6 +314,14 @@ func byGroup(vms []model.VM) map[model.Group][]string {
 		groups[vm.App.Group()] = append(groups[vm.App.Group()], vm.Slot.TAP())
 	}
 	return groups
+}
+
+// MTU returns the MTU of TAPs and guests, which follows the external interface's unless
+// the configuration has one.
+func (r *Reconciler) MTU() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return plan.MTU(r.network, r.uplink)
 }
 
 func tap(link plan.Link) host.TAP {

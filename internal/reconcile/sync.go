@@ -2,11 +2,16 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
+	"io/fs"
+	"net/netip"
+	"slices"
 
-	"zwrm/internal/event"
+	"golang.org/x/sync/errgroup"
+
 	"zwrm/internal/firewall"
+	"zwrm/internal/host"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/plan"
@@ -16,8 +21,12 @@ import (
 func (r *Reconciler) Check(ctx context.Context) ([]firewall.Difference, error) {
 	r.changes.Lock()
 	defer r.changes.Unlock()
-	_, _, findings, err := r.compare(ctx)
-	return findings, err
+	c, err := r.compare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.regard(&c.links)
+	return slices.Concat(c.findings(), c.links.standing), nil
 }
 
 // Stand makes all of the network but links: it closes what is open and should not
@@ -47,6 +56,11 @@ func (r *Reconciler) Sync(ctx context.Context) ([]firewall.Difference, error) {
 		return nil, err
 	}
 	defer end()
+	return r.sync(ctx)
+}
+
+// sync is Sync by the one who is alone.
+func (r *Reconciler) sync(ctx context.Context) ([]firewall.Difference, error) {
 	links, findings, err := r.stand(ctx)
 	if err != nil {
 		return findings, err
@@ -54,7 +68,7 @@ func (r *Reconciler) Sync(ctx context.Context) ([]firewall.Difference, error) {
 	return findings, r.applyLinks(ctx, links)
 }
 
-// alone waits until no other Sync is under way.
+// alone waits until nobody else compares and mends.
 func (r *Reconciler) alone(ctx context.Context) (end func(), err error) {
 	select {
 	case r.syncing <- struct{}{}:
@@ -68,142 +82,191 @@ func (r *Reconciler) alone(ctx context.Context) (end func(), err error) {
 func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference, error) {
 	r.changes.Lock()
 	defer r.changes.Unlock()
-	want, links, findings, err := r.compare(ctx)
+	c, err := r.compare(ctx)
 	if err != nil {
 		return linkDiff{}, nil, fmt.Errorf("compare the network: %w", err)
 	}
-	r.adopt(want, links)
+	r.adopt(c.vms)
+	r.observe(&c.links, true)
+	r.begin(c.links)
+	findings := c.findings()
 	switch {
 	case len(findings) > 0:
-		err = r.applyBase(ctx, want, links)
+		err = r.applyBase(ctx, c)
 	case !r.applied:
 		// An earlier zwrmd left all as it should be. The firewall takes changes only
 		// to rules that it was given, which writes nothing where they stand.
-		err = r.applyRules(ctx, want)
+		err = r.applyRules(ctx, c.want.Policy, c.slots())
 	}
-	return links, findings, err
+	return c.links, findings, err
 }
 
-// Repair is Sync, noted as a mending of something that somebody else changed.
-func (r *Reconciler) Repair(ctx context.Context) ([]firewall.Difference, error) {
-	findings, err := r.Sync(ctx)
-	if len(findings) == 0 {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.drift += len(findings)
-	r.last = &Repair{At: time.Now(), Differences: findings}
-	for _, f := range findings {
-		r.log.Warn("network mended", "object", f.Object, "wanted", f.Wanted, "found", f.Found)
-		r.events.Publish(event.Repair, f.Object, fmt.Sprintf("wanted %s, found %s", f.Wanted, f.Found))
-	}
-	return findings, err
+// comparison is the plan and how the kernel differs from it.
+type comparison struct {
+	vms   []model.VM
+	want  plan.Host
+	base  []firewall.Difference // of settings and the bridge
+	rules []firewall.Difference
+	links linkDiff
 }
 
-// Drift returns how many differences Repair mended, and its last mending, nil
-// when there was none.
-func (r *Reconciler) Drift() (int, *Repair) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.drift, r.last
+// findings returns all that can be mended.
+func (c comparison) findings() []firewall.Difference {
+	return slices.Concat(c.base, c.rules, c.links.findings)
+}
+
+// slots returns those of all VMs.
+func (c comparison) slots() []ipam.Slot {
+	slots := make([]ipam.Slot, len(c.vms))
+	for i, vm := range c.vms {
+		slots[i] = vm.Slot
+	}
+	return slots
 }
 
 // compare reads the whole state of the kernel against the plan.
-func (r *Reconciler) compare(ctx context.Context) (plan.Host, linkDiff, []firewall.Difference, error) {
-	vms, err := r.rows(ctx)
-	if err != nil {
-		return plan.Host{}, linkDiff{}, nil, fmt.Errorf("read VMs: %w", err)
+func (r *Reconciler) compare(ctx context.Context) (c comparison, err error) {
+	var have []host.Link
+	var reads errgroup.Group // side by side, since changes wait for it
+	reads.Go(func() (err error) {
+		if c.vms, err = r.rows(ctx); err != nil {
+			err = fmt.Errorf("read VMs: %w", err)
+		}
+		return err
+	})
+	reads.Go(func() (err error) {
+		if have, err = r.links.Links(ctx); err != nil {
+			err = fmt.Errorf("read links: %w", err)
+		}
+		return err
+	})
+	if err := reads.Wait(); err != nil {
+		return c, err
 	}
-	want := plan.ForVMs(r.network, r.uplink, vms)
-	have, err := r.links.Links(ctx)
-	if err != nil {
-		return want, linkDiff{}, nil, fmt.Errorf("read links: %w", err)
+	r.seeUplink(have)
+	c.want = plan.ForVMs(r.network, r.Uplink(), c.vms)
+	if c.base, err = r.compareSettings(c.want.Sysctls); err != nil {
+		return c, err
 	}
+	bridge, leftovers := diffBridge(c.want.Bridge, have)
+	c.base = append(c.base, bridge...)
+	if c.rules, err = r.compareRules(ctx, c.want.Policy); err != nil {
+		return c, err
+	}
+	c.links = diffLinks(r.network.Layout, c.want.Links, have)
+	c.links.leftovers = leftovers
+	return c, nil
+}
+
+// compareSettings compares the settings of the host. One of a link that is not there
+// is as good as set.
+func (r *Reconciler) compareSettings(want []plan.Sysctl) ([]firewall.Difference, error) {
 	var findings []firewall.Difference
-	for _, sysctl := range want.Sysctls {
+	for _, sysctl := range want {
 		value, err := r.settings.Sysctl(sysctl.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
-			return want, linkDiff{}, nil, fmt.Errorf("read sysctl %q: %w", sysctl.Name, err)
+			return nil, fmt.Errorf("read sysctl %q: %w", sysctl.Name, err)
 		}
 		if value != sysctl.Value {
 			findings = append(findings, firewall.Difference{Object: "sysctl " + sysctl.Name, Wanted: sysctl.Value, Found: value})
 		}
 	}
-	bridge, leftovers := diffBridge(want.Bridge, have)
-	findings = append(findings, bridge...)
-	rules, err := r.firewall.Diff(ctx, firewall.Build(want.Policy))
-	if err != nil {
-		return want, linkDiff{}, nil, fmt.Errorf("read rules: %w", err)
-	}
-	findings = append(findings, rules...)
-	links := diffLinks(want.Links, have)
-	links.leftovers = leftovers
-	return want, links, append(findings, links.findings...), nil
+	return findings, nil
 }
 
-// adopt takes the plan for what the short path counts on from here, and begins to
-// note which links that path changes.
-func (r *Reconciler) adopt(want plan.Host, links linkDiff) {
+func (r *Reconciler) compareRules(ctx context.Context, want firewall.Policy) ([]firewall.Difference, error) {
+	found, err := r.firewall.Diff(ctx, firewall.Build(want))
+	if err != nil {
+		return nil, fmt.Errorf("read rules: %w", err)
+	}
+	return found, nil
+}
+
+// adopt takes the rows for what the short path counts on from here.
+func (r *Reconciler) adopt(vms []model.VM) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	clear(r.touched)
-	r.pending = len(links.work) + len(links.orphans)
-	clear(r.members)
-	for _, link := range want.Links {
-		slot, ok := ipam.ParseTAP(link.Name)
-		if !ok || link.Group == model.GroupUnassigned {
-			continue
+	r.roster = newRoster()
+	for _, vm := range vms {
+		if vm.State.Open() {
+			r.roster.add(vm)
 		}
-		if r.members[link.Group] == nil {
-			r.members[link.Group] = map[ipam.Slot]struct{}{}
-		}
-		r.members[link.Group][slot] = struct{}{}
 	}
 }
 
 // applyBase brings all but links to the plan. What must not be open is closed first,
 // and the drop rules are whole before a link is made or opened; should they fail,
 // nothing is opened.
-func (r *Reconciler) applyBase(ctx context.Context, want plan.Host, links linkDiff) error {
-	if err := r.unassign(ctx, links.shut); err != nil {
+func (r *Reconciler) applyBase(ctx context.Context, c comparison) error {
+	if err := r.unassign(ctx, c.links.shut); err != nil {
 		return fmt.Errorf("close links: %w", err)
 	}
-	for _, sysctl := range want.Sysctls {
-		if err := r.settings.SetSysctl(sysctl.Name, sysctl.Value); err != nil {
-			return fmt.Errorf("set sysctl %q: %w", sysctl.Name, err)
-		}
-	}
-	if want.Bridge != nil {
-		if err := r.settings.EnsureBridge(ctx, want.Bridge.Name, want.Bridge.Address, plan.BridgeAlias); err != nil {
-			return fmt.Errorf("make bridge %q: %w", want.Bridge.Name, err)
-		}
-	}
-	if err := r.applyRules(ctx, want); err != nil {
+	if err := r.applySettings(ctx, c.want, c.base); err != nil {
 		return err
 	}
-	if !want.Policy.Private {
-		// Connections made while private networking was on would live on as established.
-		if err := r.settings.ForgetBetween(ctx, want.Policy.Subnet); err != nil {
-			return fmt.Errorf("forget connections between VMs: %w", err)
+	first := !r.applied
+	if err := r.applyRules(ctx, c.want.Policy, c.slots()); err != nil {
+		return err
+	}
+	if first || len(c.rules) > 0 {
+		if err := r.cutOff(ctx, c.want.Policy); err != nil {
+			return err
 		}
 	}
-	if err := r.links.DeleteLinks(ctx, links.leftovers...); err != nil {
+	if err := r.links.DeleteLinks(ctx, c.links.leftovers...); err != nil {
 		return fmt.Errorf("delete bridge of an earlier configuration: %w", err)
 	}
 	return nil
 }
 
-func (r *Reconciler) applyRules(ctx context.Context, want plan.Host) error {
-	if err := r.firewall.Apply(ctx, firewall.Build(want.Policy)); err != nil {
+// applySettings sets the settings that differ, and the bridge.
+func (r *Reconciler) applySettings(ctx context.Context, want plan.Host, findings []firewall.Difference) error {
+	differs := func(sysctl plan.Sysctl) bool {
+		return slices.ContainsFunc(findings, func(f firewall.Difference) bool { return f.Object == "sysctl "+sysctl.Name })
+	}
+	for _, sysctl := range want.Sysctls {
+		if !differs(sysctl) {
+			continue
+		}
+		if err := r.settings.SetSysctl(sysctl.Name, sysctl.Value); err != nil {
+			return fmt.Errorf("set sysctl %q: %w", sysctl.Name, err)
+		}
+	}
+	if want.Bridge == nil {
+		return nil
+	}
+	if err := r.settings.EnsureBridge(ctx, want.Bridge.Name, want.Bridge.Address, plan.BridgeAlias); err != nil {
+		return fmt.Errorf("make bridge %q: %w", want.Bridge.Name, err)
+	}
+	return nil
+}
+
+// applyRules makes the rules what they are to be for VMs with these slots.
+func (r *Reconciler) applyRules(ctx context.Context, policy firewall.Policy, slots []ipam.Slot) error {
+	if err := r.firewall.Apply(ctx, firewall.Build(policy)); err != nil {
 		return fmt.Errorf("apply rules: %w", err)
 	}
 	r.applied = true
 	// Until now packets may have passed that the rules drop. The links of no VM are
 	// closed by now, and nobody can have got their slots.
-	names := make([]string, len(want.Links))
-	for i, link := range want.Links {
-		names[i] = link.Name
+	guests := make([]netip.Addr, len(slots))
+	for i, slot := range slots {
+		guests[i] = r.network.Layout.Guest(slot)
 	}
-	return r.settings.ForgetOthers(ctx, want.Policy.Subnet, r.guests(names)...)
+	return r.settings.ForgetOthers(ctx, policy.Subnet, guests...)
+}
+
+// cutOff ends connections between VMs that were made while private networking was on,
+// or while rules of ours lacked: they would live on as established.
+func (r *Reconciler) cutOff(ctx context.Context, policy firewall.Policy) error {
+	if policy.Private {
+		return nil
+	}
+	if err := r.settings.ForgetBetween(ctx, policy.Subnet); err != nil {
+		return fmt.Errorf("forget connections between VMs: %w", err)
+	}
+	return nil
 }

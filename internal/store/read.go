@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"zwrm/internal/ipam"
@@ -101,6 +103,23 @@ func (s *Store) VM(ctx context.Context, name model.Name) (model.VM, error) {
 		return model.VM{}, fmt.Errorf("read VM %q: %w", name, err)
 	}
 	return vm, nil
+}
+
+// VMsAt returns the VMs that have one of the slots, ordered by id.
+func (s *Store) VMsAt(ctx context.Context, slots ...ipam.Slot) ([]model.VM, error) {
+	var vms []model.VM
+	for part := range slices.Chunk(slots, 500) { // parameters of a query are bounded
+		args := make([]any, len(part))
+		for i, slot := range part {
+			args[i] = slot
+		}
+		some, err := list(ctx, s.readers, scanVM, selectVM+` WHERE slot IN (?`+strings.Repeat(", ?", len(part)-1)+`) ORDER BY vm.id`, args...)
+		if err != nil {
+			return nil, fmt.Errorf("read VMs by slot: %w", err)
+		}
+		vms = append(vms, some...)
+	}
+	return vms, nil
 }
 
 // AppVMs returns the app's VMs, attachments and those on their way out included,

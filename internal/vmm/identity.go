@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"zwrm/internal/model"
 )
@@ -50,4 +51,23 @@ func startTime(pid int) (uint64, error) {
 		return 0, fmt.Errorf("read start time of process %d: %w", pid, err)
 	}
 	return start, nil
+}
+
+// ticks is how many of its ticks the kernel shows per second (USER_HZ), on every
+// architecture of ours.
+const ticks = 100
+
+// Started returns when a process of this boot began.
+func Started(p model.Process) (time.Time, error) {
+	data, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read uptime: %w", err)
+	}
+	word, _, _ := strings.Cut(string(data), " ")
+	uptime, err := strconv.ParseFloat(word, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read uptime: %w", err)
+	}
+	boot := time.Now().Add(-time.Duration(uptime * float64(time.Second)))
+	return boot.Add(time.Duration(p.StartTime) * time.Second / ticks), nil
 }

@@ -87,6 +87,7 @@ type NetworkStatus struct {
 	PendingLinks      int      `json:"pending_links" doc:"TAPs still to be made, mended or deleted, as after a reboot; 0: all stand"`
 	Drift             int      `json:"drift" doc:"differences that were mended since zwrmd started"`
 	LastRepair        *Repair  `json:"last_repair" doc:"null when nothing was mended since zwrmd started"`
+	Fights            []Fight  `json:"fights" nullable:"false" doc:"what somebody changes again and again while it is mended"`
 	Drops             []Drop   `json:"drops" nullable:"false" doc:"what was dropped, by reason"`
 }
 
@@ -124,12 +125,28 @@ type Difference struct {
 	Found  string `json:"found"`
 }
 
-// Event is something that happened, as /v1/events sends it.
+// Fight is somebody who changes again and again what is mended each time.
+type Fight struct {
+	Object string    `json:"object" doc:"what was mended last" example:"iptables filter FORWARD rule 1"`
+	Since  time.Time `json:"since"`
+	Mended int       `json:"mended" doc:"times"`
+	By     []Culprit `json:"by" nullable:"false" doc:"empty: the kernel does not say"`
+}
+
+// Event is something that happened.
 type Event struct {
 	At      time.Time `json:"at"`
-	Kind    string    `json:"kind" enum:"vm,app,repair" doc:"what it is about; also the name of the server-sent event"`
+	Kind    string    `json:"kind" enum:"vm,app,repair,stray,fight,uplink" doc:"what it is about; also the name of the server-sent event"`
 	Object  string    `json:"object" example:"web-0"`
 	Message string    `json:"message"`
+	By      []Culprit `json:"by,omitempty" doc:"of a repair and a fight: who changed it, as far as the kernel says"`
+	TookMS  float64   `json:"took_ms,omitempty" doc:"of a repair: milliseconds from the notice of the change until it was mended"`
+}
+
+// Culprit is a process that changed something.
+type Culprit struct {
+	PID     int    `json:"pid,omitempty"`
+	Program string `json:"program,omitempty" doc:"left out: it is not known"`
 }
 
 // Problem is an RFC 9457 document.

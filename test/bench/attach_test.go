@@ -50,7 +50,10 @@ func newBench(b *testing.B, present int) *bench {
 	log := slog.New(slog.DiscardHandler)
 	network := reconcile.New(cfg.Network, plan.Uplink{Name: "eth0", MTU: 1500},
 		reconcile.Kernel{Links: kernel, Settings: kernel, Firewall: dataplane},
-		func(ctx context.Context) ([]model.VM, error) {
+		func(ctx context.Context, slots ...ipam.Slot) ([]model.VM, error) {
+			if len(slots) > 0 {
+				return rows.VMsAt(ctx, slots...)
+			}
 			state, err := rows.State(ctx)
 			return state.VMs, err
 		}, &event.Log{}, log)

@@ -131,7 +131,7 @@ func TestDefaultSubnet(t *testing.T) {
 }
 
 // TestForwardingOff: without forwarding a VM does not reach the internet. zwrmd has
-// switched it on.
+// switched it on, and keeps it so.
 func TestForwardingOff(t *testing.T) {
 	t.Parallel()
 	h := zwrmtest.NewHost(t)
@@ -139,6 +139,7 @@ func TestForwardingOff(t *testing.T) {
 	d := h.Start(t, nil)
 	guest := d.Guest(t, "one", "web")
 	reaches(t, "as zwrmd made it", guest.Namespace, true)
+	d.Kill()
 	h.Set(t, "net/ipv4/ip_forward", "0")
 	reaches(t, "without forwarding", guest.Namespace, false)
 }

@@ -78,7 +78,9 @@ func takeListings(t *testing.T) map[string]string {
 	listings["settings"] = s.settings()
 	listings["capacity"] = capacities(t)
 	listings["flows"] = flows(t)
-	listings["check"] = s.enter("ip link set zvm0 down", "zwrm network check", "zwrm network repair", "zwrm network check")
+	listings["events"] = s.enter("iptables -F ZWRM-PRIVATE")
+	s.await("zwrm events", "repair")
+	listings["events"] += "\n" + s.enter("zwrm events", "zwrm network check")
 	d.Stop(t)
 	listings["stopped"] = s.enter("iptables-save | grep -c ZWRM", "ip6tables-save | grep -c ZWRM", "ip -br link show group 0x5a000000")
 	return listings
@@ -156,6 +158,8 @@ func normal(text string) string {
 		{` addrgenmode .*`, ""},
 		{`(?m) +$`, ""},
 		{`qemu \((kvm|tcg)\)`, "qemu (kvm)"},
+		{`(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, "2026-07-01T12:00:00Z"},
+		{`by iptables \(\d+\), mended after \S+`, "by iptables (4711), mended after 130ms"},
 	} {
 		text = regexp.MustCompile(r.from).ReplaceAllString(text, r.to)
 	}

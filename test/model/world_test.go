@@ -155,14 +155,17 @@ func (w *world) begin() (err error) {
 	}
 	closers = append(closers, release)
 	log, events := slog.New(slog.DiscardHandler), &event.Log{}
-	rows := func(ctx context.Context) ([]model.VM, error) {
+	rows := func(ctx context.Context, slots ...ipam.Slot) ([]model.VM, error) {
+		if len(slots) > 0 {
+			return l.store.VMsAt(ctx, slots...)
+		}
 		state, err := l.store.State(ctx)
 		return state.VMs, err
 	}
 	l.net = reconcile.New(w.cfg.Network, plan.Uplink{Name: uplink, MTU: 1500}, w.seam.over(kernel), rows, events, log)
 	l.Fleet = fleet.New(ctx, fleet.Deps{
 		Store: l.store, Network: l.net, Images: images{}, VMMs: w.vmms, Layout: w.cfg.Network.Layout,
-		MTU: 1500, Dir: filepath.Join(w.dir, "vms"), Events: events, Log: log, Hook: w.seam,
+		MTU: l.net.MTU, Dir: filepath.Join(w.dir, "vms"), Events: events, Log: log, Hook: w.seam,
 		Timing: fleet.Timing{Quarantine: quarantine, LastRetry: patience, Tick: tick},
 	})
 	if err := l.Load(ctx); err != nil {

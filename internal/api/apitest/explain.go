@@ -45,11 +45,6 @@ func (h *Host) plan() (plan.Host, error) {
 
 func (h *Host) kernel(ctx context.Context, want plan.Host) (*hosttest.Fake, error) {
 	kernel := hosttest.NewFake()
-	for _, sysctl := range want.Sysctls {
-		if err := kernel.SetSysctl(sysctl.Name, sysctl.Value); err != nil {
-			return nil, err
-		}
-	}
 	for _, l := range want.Links {
 		if err := kernel.CreateTAP(ctx, host.TAP{Name: l.Name, MAC: l.MAC, MTU: l.MTU, Address: l.Address}); err != nil {
 			return nil, err
@@ -61,6 +56,11 @@ func (h *Host) kernel(ctx context.Context, want plan.Host) (*hosttest.Fake, erro
 	uplink := host.Link{Name: want.Policy.External, Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}
 	if err := kernel.AddLink(uplink); err != nil {
 		return nil, err
+	}
+	for _, sysctl := range want.Sysctls {
+		if err := kernel.SetSysctl(sysctl.Name, sysctl.Value); err != nil {
+			return nil, err
+		}
 	}
 	return kernel, kernel.AddRoute(host.Route{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: uplink.Name})
 }

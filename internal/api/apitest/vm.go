@@ -152,6 +152,7 @@ type network struct {
 	differences []wire.Difference
 	mended      int
 	pending     int
+	fights      []wire.Fight
 	last        *wire.Repair
 }
 
@@ -167,6 +168,13 @@ func (h *Host) Pend(links int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.network.pending = links
+}
+
+// Fight has somebody change again and again what is mended.
+func (h *Host) Fight(f wire.Fight) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.network.fights = append(h.network.fights, f)
 }
 
 // Status returns the state of the network.
@@ -188,6 +196,7 @@ func (h *Host) Status(context.Context) (wire.NetworkStatus, error) {
 		PendingLinks:      h.network.pending,
 		Drift:             h.network.mended,
 		LastRepair:        h.network.last,
+		Fights:            append([]wire.Fight{}, h.network.fights...),
 		Drops:             []wire.Drop{},
 	}, h.faults["Status"]
 }

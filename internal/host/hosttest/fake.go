@@ -29,6 +29,7 @@ type Fake struct {
 	//	down zvm3                    sysctl net/ipv4/ip_forward = 1
 	//	delete zvm3                  read net/ipv4/ip_forward
 	//	links                        routes
+	//	look at zvm3                 rename foo to zvm3
 	//	ping 172.16.0.14             route 192.0.2.1
 	//	inject 42 bytes into zvm3    route 192.0.2.1 from 172.16.0.14 by zvm3
 	//	send 28 bytes to 172.16.0.14 forget others within 172.16.0.0/16
@@ -155,6 +156,9 @@ func (f *Fake) dumpLink(b *strings.Builder, l *link) {
 	}
 	for _, address := range l.Addresses {
 		fmt.Fprintf(b, "\tinet %s\n", address)
+	}
+	for _, dest := range l.Unrouted {
+		fmt.Fprintf(b, "\tno route to %s\n", dest)
 	}
 	for _, wrong := range l.hardening().Wrong {
 		fmt.Fprintf(b, "\twrong %s\n", wrong)

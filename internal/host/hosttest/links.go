@@ -53,13 +53,13 @@ func (f *Fake) createTAP(tap host.TAP) (bool, error) {
 	}
 	before := *l
 	before.Addresses, before.settings = slices.Clone(l.Addresses), slices.Clone(l.settings)
-	l.MAC, l.MTU, l.Up, l.Addresses = tap.MAC, tap.MTU, true, []netip.Prefix{tap.Address}
+	l.MAC, l.MTU, l.Up, l.Addresses, l.Unrouted = tap.MAC, tap.MTU, true, []netip.Prefix{tap.Address}, nil
 	for i, s := range host.TAPSettings() {
 		l.settings[i] = s.Value
 	}
 	l.owned = true
 	f.links[tap.Name] = l
-	same := ok && before.owned && before.MAC == l.MAC && before.MTU == l.MTU && before.Up &&
+	same := ok && before.owned && before.MAC == l.MAC && before.MTU == l.MTU && before.Up && before.Unrouted == nil &&
 		slices.Equal(before.Addresses, l.Addresses) && slices.Equal(before.settings, l.settings)
 	return !same, nil
 }
@@ -97,7 +97,10 @@ func (f *Fake) SetUp(ctx context.Context, up bool, names ...string) error {
 		op = "up "
 	}
 	return f.each(ctx, names, func(name string) error {
-		return f.change(op+name, name, func(l *link) { l.Up = up })
+		return f.change(op+name, name, func(l *link) {
+			l.Up = up
+			l.Unrouted = nil // they go, and come back
+		})
 	})
 }
 
@@ -169,15 +172,72 @@ func (f *Fake) Links(ctx context.Context) ([]host.Link, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.copies(func(string) bool { return true }), nil
+}
+
+// Devices is host.Kernel's.
+func (f *Fake) Devices(ctx context.Context) ([]host.Link, error) {
+	links, err := f.Links(ctx)
+	for i := range links {
+		links[i].Addresses, links[i].Unrouted = nil, nil
+	}
+	return links, err
+}
+
+// LinksNamed is host.Kernel's.
+func (f *Fake) LinksNamed(ctx context.Context, names ...string) ([]host.Link, error) {
+	for _, name := range names {
+		if err := errors.Join(ctx.Err(), f.allow("look at "+name)); err != nil {
+			return nil, fmt.Errorf("look at link %q: %w", name, err)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.copies(func(name string) bool { return slices.Contains(names, name) }), nil
+}
+
+// copies returns links in the order of their indexes.
+func (f *Fake) copies(wanted func(name string) bool) []host.Link {
 	links := make([]host.Link, 0, len(f.links))
-	for _, l := range f.links {
+	for name, l := range f.links {
+		if !wanted(name) {
+			continue
+		}
 		copied := l.Link
 		copied.Addresses = slices.Clone(l.Addresses)
+		copied.Unrouted = slices.Clone(l.Unrouted)
 		copied.Hardening = l.hardening()
 		links = append(links, copied)
 	}
 	slices.SortFunc(links, func(a, b host.Link) int { return cmp.Compare(a.Index, b.Index) })
-	return links, nil
+	return links
+}
+
+// Rename is host.Kernel's.
+func (f *Fake) Rename(ctx context.Context, from, to string) error {
+	err := ctx.Err()
+	if err == nil {
+		err = f.do("rename "+from+" to "+to, func() (bool, error) {
+			l, ok := f.links[from]
+			if !ok {
+				return false, host.ErrNoLink
+			}
+			if err := foreign(l); err != nil {
+				return false, err
+			}
+			if _, taken := f.links[to]; taken {
+				return false, errors.New("file exists")
+			}
+			delete(f.links, from)
+			l.Name = to
+			f.links[to] = l
+			return true, nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("rename link %q to %q: %w", from, to, err)
+	}
+	return nil
 }
 
 // hardening compares the link's settings with those of a TAP of ours.
@@ -212,7 +272,7 @@ func (f *Fake) allRoutes() []host.Route {
 	routes := slices.Clone(f.routes)
 	for _, l := range f.sorted() {
 		for _, address := range l.Addresses {
-			if l.Up && !address.IsSingleIP() {
+			if l.Up && !address.IsSingleIP() && !slices.Contains(l.Unrouted, address.Masked()) {
 				routes = append(routes, host.Route{Dest: address.Masked(), Device: l.Name, Table: mainTable})
 			}
 		}
@@ -249,10 +309,10 @@ func (f *Fake) ensureBridge(name string, address netip.Prefix, alias string) (bo
 	if l.Kind != host.KindBridge || l.Alias != alias {
 		return false, fmt.Errorf("the name is that of a link of kind %q with alias %q: %w", l.Kind, l.Alias, host.ErrForeign)
 	}
-	if ok && l.Up && slices.Equal(l.Addresses, []netip.Prefix{address}) {
+	if ok && l.Up && l.Unrouted == nil && slices.Equal(l.Addresses, []netip.Prefix{address}) {
 		return false, nil
 	}
-	l.Up, l.Addresses = true, []netip.Prefix{address}
+	l.Up, l.Addresses, l.Unrouted = true, []netip.Prefix{address}, nil
 	f.links[name] = l
 	return true, nil
 }

@@ -99,6 +99,19 @@ func (f *Fake) AddRoute(r host.Route) error {
 	return nil
 }
 
+// RemoveRoute deletes a route that the kernel made for an address of a link, as
+// somebody else does.
+func (f *Fake) RemoveRoute(device string, dest netip.Prefix) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l, ok := f.links[device]
+	if !ok {
+		return fmt.Errorf("remove route to %s: link %q: %w", dest, device, host.ErrNoLink)
+	}
+	l.Unrouted = append(l.Unrouted, dest)
+	return nil
+}
+
 // AddFlow adds a tracked connection, as its packets do.
 func (f *Fake) AddFlow(flow Flow) error {
 	f.mu.Lock()

@@ -21,6 +21,9 @@ type Host interface {
 	SetUp(ctx context.Context, up bool, names ...string) error
 	DeleteLinks(ctx context.Context, names ...string) error
 	Links(ctx context.Context) ([]host.Link, error)
+	Devices(ctx context.Context) ([]host.Link, error)
+	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
+	Rename(ctx context.Context, from, to string) error
 	Routes(ctx context.Context) ([]host.Route, error)
 	Route(ctx context.Context, q host.RouteQuery) (host.Hop, error)
 	EnsureBridge(ctx context.Context, name string, address netip.Prefix, alias string) error
@@ -43,6 +46,8 @@ type Others interface {
 	// OpenTAP opens a TAP as a VMM does, until it is closed.
 	OpenTAP(name string) (io.Closer, error)
 	AddRoute(r host.Route) error
+	// RemoveRoute deletes a route that the kernel made for an address of a link.
+	RemoveRoute(device string, dest netip.Prefix) error
 	AddFlow(f Flow) error
 	AddNeighbour(device string, address netip.Addr) error
 	// Remembered returns connections and neighbour entries as Fake.Remembered does.
@@ -78,6 +83,9 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"200 TAPs at the same time", (*suite).parallel},
 		{"a drift of settings shows and is mended", (*suite).drift},
 		{"forwarding switched off shows", (*suite).forwardingOff},
+		{"a missing route shows and is mended", (*suite).unrouted},
+		{"LinksNamed", (*suite).linksNamed},
+		{"Rename", (*suite).rename},
 		{"EnsureBridge", (*suite).bridge},
 		{"EnsureBridge leaves foreign links alone", (*suite).foreignBridge},
 		{"Routes", (*suite).listRoutes},
@@ -168,7 +176,8 @@ func (s *suite) is(want host.Link) {
 	have.Index = want.Index
 	if have.Name != want.Name || have.Kind != want.Kind || have.Group != want.Group || have.MAC != want.MAC ||
 		have.MTU != want.MTU || have.Up != want.Up || have.Alias != want.Alias ||
-		!slices.Equal(have.Addresses, want.Addresses) || !slices.Equal(have.Hardening.Wrong, want.Hardening.Wrong) {
+		!slices.Equal(have.Addresses, want.Addresses) || !slices.Equal(have.Hardening.Wrong, want.Hardening.Wrong) ||
+		!slices.Equal(have.Unrouted, want.Unrouted) {
 		s.t.Errorf("link is\n%+v, want\n%+v", *have, want)
 	}
 }

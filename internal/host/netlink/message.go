@@ -49,7 +49,7 @@ func Text(b []byte) []byte {
 // message is one message as it was received; the payload is a part of the buffer.
 type message struct {
 	kind, flags uint16
-	seq         uint32
+	seq, port   uint32
 	payload     []byte
 }
 
@@ -65,6 +65,7 @@ func messages(b []byte) iter.Seq[message] {
 				kind:    binary.NativeEndian.Uint16(b[4:]),
 				flags:   binary.NativeEndian.Uint16(b[6:]),
 				seq:     binary.NativeEndian.Uint32(b[8:]),
+				port:    binary.NativeEndian.Uint32(b[12:]),
 				payload: b[unix.SizeofNlMsghdr:length],
 			}
 			if !yield(m) {

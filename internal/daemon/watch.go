@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"zwrm/internal/event"
+	"zwrm/internal/firewall/nftables"
+)
+
+const (
+	// pollEvery is how often one looks for what the kernel does not tell of.
+	pollEvery = time.Second
+	// pollShare is the part of the time that looking may take: with very many VMs it
+	// is done less often.
+	pollShare = 50
+)
+
+// watchRules has the rules compared whenever another program changed some: a restart of
+// Docker or a reload of ufw may have taken ours away. iptables-legacy changes rules
+// without an event, and so does a kernel without nf_tables.
+func (d *Daemon) watchRules(ctx context.Context) error {
+	d.blind.Store(strings.Contains(d.dataplane.Version(), "legacy"))
+	changes, err := nftables.Watch(ctx)
+	if err != nil {
+		d.blind.Store(true)
+		d.log.Warn("changes of rules are found by looking only", "every", pollEvery, "error", err)
+	}
+	for {
+		select {
+		case change, ok := <-changes:
+			switch {
+			case !ok && ctx.Err() == nil:
+				d.blind.Store(true)
+				d.log.Warn("the kernel tells of changed rules no more; they are found by looking", "every", pollEvery)
+				changes = nil
+			case ok && !d.made(change.PID):
+				d.reconciler.SuspectRules(event.Culprit{PID: change.PID, Program: change.Program})
+				d.suspect()
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// made reports whether this zwrmd made a change, by a thread of its own or by a
+// program that it ran.
+func (d *Daemon) made(pid int) bool {
+	if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", pid)); err == nil {
+		return true
+	}
+	return d.dataplane.made(pid)
+}
+
+// watchLinks has links, addresses, routes and settings compared that somebody changed.
+func (d *Daemon) watchLinks(ctx context.Context) error {
+	notices, err := d.kernel.Watch(ctx)
+	if err != nil {
+		d.log.Warn("changes of links are found by looking only", "every", repairEvery, "error", err)
+		return wait(ctx)
+	}
+	for batch := range notices {
+		if d.reconciler.Notice(batch...) {
+			d.suspect()
+		}
+	}
+	if ctx.Err() == nil {
+		d.log.Warn("the kernel tells of changed links no more; they are found by looking", "every", repairEvery)
+	}
+	return wait(ctx)
+}
+
+// wait returns when ctx ends.
+func wait(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// poll looks for changes that the kernel does not tell of: of settings, and where it
+// does not tell of those, of rules.
+func (d *Daemon) poll(ctx context.Context) error {
+	var rest time.Duration
+	for sleep(ctx, max(pollEvery, rest)) {
+		began := time.Now()
+		suspicious, err := d.reconciler.Poll(ctx)
+		if err != nil && ctx.Err() == nil {
+			d.log.Warn("settings not looked at", "error", err)
+		}
+		rest = pollShare * time.Since(began)
+		if d.blind.Load() {
+			d.reconciler.SuspectRules(event.Culprit{})
+			suspicious = true
+		}
+		if suspicious {
+			d.suspect()
+		}
+	}
+	return nil
+}
