@@ -114,7 +114,7 @@ func New(deps Deps) http.Handler {
 		RejectUnknownQueryParameters: true,
 		Transformers:                 []huma.Transformer{problemFromHuma},
 	})
-	service{deps}.register(api)
+	service{deps, make(streams, maxStreams)}.register(api)
 	describe(api.OpenAPI())
 	mux.Handle("GET /metrics", deps.Metrics)
 	mux.HandleFunc("GET /healthz", healthy)
@@ -123,7 +123,10 @@ func New(deps Deps) http.Handler {
 }
 
 // service answers the requests.
-type service struct{ Deps }
+type service struct {
+	Deps
+	streams streams
+}
 
 func (s service) register(api huma.API) {
 	s.registerApps(api)

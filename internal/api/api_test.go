@@ -236,7 +236,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-func TestRequireToken(t *testing.T) {
+func TestRemote(t *testing.T) {
 	const token = "s3cret"
 	tests := []struct {
 		name   string
@@ -255,6 +255,9 @@ func TestRequireToken(t *testing.T) {
 		{"from a web page", token, http.Header{"Authorization": {"Bearer s3cret"}, "Origin": {"https://example.com"}}, 403},
 		{"from a page without an origin", token, http.Header{"Authorization": {"Bearer s3cret"}, "Origin": {"null"}}, 403},
 		{"empty origin", token, http.Header{"Authorization": {"Bearer s3cret"}, "Origin": {""}}, 403},
+		{"of another site", token, http.Header{"Authorization": {"Bearer s3cret"}, "Sec-Fetch-Site": {"cross-site"}}, 403},
+		{"of a page of this site, which there is none of", token, http.Header{"Authorization": {"Bearer s3cret"}, "Sec-Fetch-Site": {"same-origin"}}, 403},
+		{"typed in by the user", token, http.Header{"Authorization": {"Bearer s3cret"}, "Sec-Fetch-Site": {"none"}}, 200},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -263,7 +266,7 @@ func TestRequireToken(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/v1/apps", nil)
 			r.Header = test.header
 			w := httptest.NewRecorder()
-			api.RequireToken(test.token, next).ServeHTTP(w, r)
+			api.Remote(test.token, []string{"example.com"}, next).ServeHTTP(w, r)
 			if w.Code != test.status || reached != (test.status == 200) {
 				t.Errorf("got %d, reached the API: %t; want %d", w.Code, reached, test.status)
 			}

@@ -55,7 +55,12 @@ func (s service) recentEvents(context.Context, *struct{}) (*list[wire.Event], er
 func (s service) events(_ context.Context, in *followEvents) (*huma.StreamResponse, error) {
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		_, w := humago.Unwrap(hc)
-		out := &stream{w: w, control: http.NewResponseController(w), contentType: eventsType}
+		leave := s.streams.enter(w)
+		if leave == nil {
+			return
+		}
+		defer leave()
+		out := &stream{w: w, control: http.NewResponseController(w), contentType: eventsType, patience: eventTimeout}
 		recent, events := s.Events.Subscribe(hc.Context())
 		// A comment tells the client at once that it hears what happens from here on.
 		if _, err := fmt.Fprint(out, ": listening\n\n"); err != nil {
@@ -83,7 +88,6 @@ func (s *stream) send(e event.Event) error {
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(eventTimeout)) // fails only where there are no deadlines
 	_, err = fmt.Fprintf(s, "event: %s\ndata: %s\n\n", e.Kind, data)
 	return err
 }

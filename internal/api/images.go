@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"zwrm/internal/image"
+	"zwrm/internal/peer"
 	"zwrm/internal/wire"
 )
 
@@ -23,7 +24,8 @@ func (s service) registerImages(api huma.API) {
 	}, s.listImages)
 	handle(api, huma.Operation{
 		OperationID: "add-image", Method: http.MethodPost, Path: "/v1/images", DefaultStatus: http.StatusCreated,
-		Summary: "Copy files of the host into a guest image",
+		Summary:     "Copy files of the host into a guest image",
+		Description: "The files are those that whoever asks may read: by the socket, the user who connected; by TCP, nobody in particular.",
 	}, s.addImage)
 	handle(api, huma.Operation{
 		OperationID: "remove-image", Method: http.MethodDelete, Path: "/v1/images/{image}", Summary: "Remove a guest image that no app uses",
@@ -49,6 +51,7 @@ func (s service) addImage(ctx context.Context, in *addImageInput) (*answer[wire.
 		Initrd: in.Body.Initrd,
 		Rootfs: in.Body.Rootfs,
 		Args:   in.Body.Args,
+		Opener: peer.From(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ const problemType = "application/problem+json"
 const (
 	unauthorized model.Code = "unauthorized" // no token, or not the right one
 	tooLarge     model.Code = "too_large"    // longer than a request may be
+	busy         model.Code = "busy"         // more than zwrmd answers at once
 )
 
 // problem is an error that huma writes as a problem document.

@@ -16,6 +16,8 @@ import (
 const (
 	maxBody     = 1 << 20          // bytes; the largest request has less than 1 KiB
 	bodyTimeout = 10 * time.Second // a body that arrives more slowly is refused
+
+	answerTimeout = time.Minute // a client that takes an answer more slowly is let go
 )
 
 // server is what every request goes through before it is answered.
@@ -123,16 +125,22 @@ type recorder struct {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
+	r.begin(status)
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
+// begin notes the status, and bounds how long the answer may take. Streams set bounds
+// of their own behind this.
+func (r *recorder) begin(status int) {
+	if r.status != 0 {
+		return
 	}
+	r.status = status
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(answerTimeout)) // fails only where there are no deadlines
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.begin(http.StatusOK)
 	n, err := r.ResponseWriter.Write(b)
 	r.bytes += int64(n)
 	return n, err

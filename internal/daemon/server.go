@@ -4,22 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"zwrm/internal/api"
 	"zwrm/internal/effect"
 )
-
-// socketGroup is the system group whose members may use the socket.
-const socketGroup = "zwrm"
 
 const (
 	headerWithin = 10 * time.Second
@@ -50,7 +42,7 @@ func (d *Daemon) listen(handler http.Handler) ([]endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	endpoints := []endpoint{{"api on " + d.cfg.Server.Socket, socket, handler}}
+	endpoints := []endpoint{{"api on " + d.cfg.Server.Socket, newDoor(socket), api.Local(handler)}}
 	if d.cfg.Server.Listen == "" {
 		return endpoints, nil
 	}
@@ -62,7 +54,13 @@ func (d *Daemon) listen(handler http.Handler) ([]endpoint, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %q: %w", d.cfg.Server.Listen, err), socket.Close())
 	}
-	return append(endpoints, endpoint{"api on " + d.cfg.Server.Listen, tcp, api.RequireToken(token, handler)}), nil
+	return append(endpoints, endpoint{"api on " + d.cfg.Server.Listen, newDoor(tcp), api.Remote(token, d.remoteNames(), handler)}), nil
+}
+
+// remoteNames returns the names by which clients may call this host.
+func (d *Daemon) remoteNames() []string {
+	host, _, _ := net.SplitHostPort(d.cfg.Server.Listen) // the configuration was checked
+	return append([]string{strings.ToLower(host)}, d.cfg.Server.Hosts...)
 }
 
 // hangUp closes endpoints that nobody serves.
@@ -87,6 +85,7 @@ func (e endpoint) task() task {
 			IdleTimeout:       idleWithin,
 			MaxHeaderBytes:    maxHeader,
 			BaseContext:       func(net.Listener) context.Context { return requests },
+			ConnContext:       withPeer,
 		}
 		stopped := make(chan error, 1)
 		release := context.AfterFunc(ctx, func() { stopped <- shutdownServer(server, cancel) })
@@ -108,76 +107,4 @@ func shutdownServer(server *http.Server, cancel func()) error {
 	firm, done := context.WithTimeout(context.Background(), cancelWithin)
 	defer done()
 	return server.Shutdown(firm)
-}
-
-// listenUnix makes the socket: root and the group zwrm may use it. A socket file
-// that a killed zwrmd left is replaced; one that somebody answers on is not.
-func (d *Daemon) listenUnix(path string) (net.Listener, error) {
-	if err := effect.Do(d.hook, opSocketFolder, func() error { return os.MkdirAll(filepath.Dir(path), 0o755) }); err != nil {
-		return nil, fmt.Errorf("make folder of socket %q: %w", path, err)
-	}
-	if err := d.removeStale(path); err != nil {
-		return nil, fmt.Errorf("listen on %q: %w", path, err)
-	}
-	var listener net.Listener
-	err := effect.Do(d.hook, opListen, func() (err error) {
-		listener, err = net.Listen("unix", path)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listen on %q: %w", path, err)
-	}
-	if err := effect.Do(d.hook, opAdmit, func() error { return admit(path) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("set who may use socket %q: %w", path, err), listener.Close())
-	}
-	return listener, nil
-}
-
-func (d *Daemon) removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("a file that is no socket is in the way")
-	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		return errors.Join(errors.New("another program answers there"), conn.Close())
-	}
-	return effect.Do(d.hook, opRemoveSocket, func() error { return os.Remove(path) })
-}
-
-// admit opens the socket to the group zwrm. Without that group it stays root's.
-func admit(path string) error {
-	group, err := user.LookupGroup(socketGroup)
-	var unknown user.UnknownGroupError
-	switch {
-	case errors.As(err, &unknown):
-		return os.Chmod(path, 0o600)
-	case err != nil:
-		return err
-	}
-	gid, err := strconv.Atoi(group.Gid)
-	if err != nil {
-		return err
-	}
-	if err := os.Chown(path, 0, gid); err != nil {
-		return err
-	}
-	return os.Chmod(path, 0o660)
-}
-
-func readToken(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	if len(token) < 16 {
-		return "", fmt.Errorf("token in %q is shorter than 16 characters", path)
-	}
-	return token, nil
 }

@@ -16,44 +16,60 @@ import (
 // x86 (COMMAND_LINE_SIZE), and needs some for the network and the driver.
 const maxArgs = 1024
 
-// part is a file of an image.
-type part struct{ name, path string }
-
-func (s Source) files() []part {
-	return []part{{kernelFile, s.Kernel}, {initrdFile, s.Initrd}, {rootfsFile, s.Rootfs}}
+// part is a file of an image to be, open.
+type part struct {
+	name string
+	file *os.File
 }
 
-// check refuses a source that no VM could be started from.
-func (s Source) check() error {
+// open opens the files of the source, and refuses those that no VM could be started
+// from. What it looked at is what is copied later, whatever its path leads to then.
+func (s Source) open() (parts []part, err error) {
+	defer func() {
+		if err != nil {
+			closeParts(parts)
+		}
+	}()
 	if s.Kernel == "" {
-		return errors.New("no kernel named")
+		return nil, errors.New("no kernel named")
 	}
-	for _, p := range s.files() {
+	for _, p := range []struct{ name, path string }{{kernelFile, s.Kernel}, {initrdFile, s.Initrd}, {rootfsFile, s.Rootfs}} {
 		if p.path == "" {
 			continue
 		}
 		if !filepath.IsAbs(p.path) {
-			return fmt.Errorf("path %q of the %s is not absolute", p.path, p.name)
+			return parts, fmt.Errorf("path %q of the %s is not absolute", p.path, p.name)
 		}
-		if err := checkFile(p.path); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		file, err := s.Opener.Open(p.path)
+		if err != nil {
+			return parts, fmt.Errorf("%s: %w", p.name, err)
+		}
+		parts = append(parts, part{p.name, file})
+		if err := checkFile(file); err != nil {
+			return parts, fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if err := checkKernel(s.Kernel); err != nil {
-		return fmt.Errorf("kernel: %w", err)
+	if err := checkKernel(parts[0].file); err != nil {
+		return parts, fmt.Errorf("kernel: %w", err)
 	}
-	return checkArgs(s.Args)
+	return parts, checkArgs(s.Args)
 }
 
-func checkFile(path string) error {
-	info, err := os.Stat(path)
+func closeParts(parts []part) {
+	for _, p := range parts {
+		_ = p.file.Close() // only read
+	}
+}
+
+func checkFile(file *os.File) error {
+	info, err := file.Stat()
 	switch {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%q is not a regular file", path)
-	case info.Size() == 0:
-		return fmt.Errorf("%q is empty", path)
+		return fmt.Errorf("%q is not a regular file", file.Name())
+	case info.Size() == 0: // so are the files of /proc
+		return fmt.Errorf("%q is empty", file.Name())
 	}
 	return nil
 }
@@ -61,15 +77,10 @@ func checkFile(path string) error {
 // checkKernel looks for the mark of a kernel: of Linux on x86 (Linux
 // Documentation/arch/x86/boot.rst, offset 0x202) and on arm64
 // (Documentation/arch/arm64/booting.rst, offset 56), of an ELF file, or of gzip.
-func checkKernel(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
+func checkKernel(file *os.File) error {
 	head := make([]byte, 0x206)
-	n, err := io.ReadFull(file, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	n, err := file.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	head = head[:n]
@@ -81,7 +92,7 @@ func checkKernel(path string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is not a Linux kernel", path)
+	return fmt.Errorf("%q is not a Linux kernel", file.Name())
 }
 
 func checkArgs(args string) error {
@@ -97,19 +108,15 @@ func checkArgs(args string) error {
 	return nil
 }
 
-// copyFile copies a file and has it on the disk when it returns.
-func copyFile(ctx context.Context, to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
+// copyFile copies a file and has it on the disk when it returns. Everybody may read
+// the copy, since VMMs do, who are not root; nobody but root gets as far as its folder.
+func copyFile(ctx context.Context, to string, from *os.File) error {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, untilDone{ctx, in})
-	return errors.Join(err, out.Sync(), out.Close())
+	_, err = io.Copy(out, untilDone{ctx, from})
+	return errors.Join(err, out.Chmod(0o444), out.Sync(), out.Close())
 }
 
 // untilDone reads until its context ends: a root file system may be large.

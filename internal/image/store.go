@@ -36,6 +36,13 @@ type Source struct {
 	Initrd string
 	Rootfs string // a raw disk image
 	Args   string
+	Opener Opener
+}
+
+// Opener opens the files that an image is made of, with the rights of whoever asks for
+// the image: an image is no way to read what only root may.
+type Opener interface {
+	Open(path string) (*os.File, error)
 }
 
 // The files of an image's folder.
@@ -85,9 +92,11 @@ type record struct {
 func (s *Store) Add(ctx context.Context, source Source) (Image, error) {
 	s.changes.Lock()
 	defer s.changes.Unlock()
-	if err := source.check(); err != nil {
+	parts, err := source.open()
+	if err != nil {
 		return Image{}, &model.Problem{Code: model.Invalid, Err: fmt.Errorf("add image %q: %w", source.Name, err)}
 	}
+	defer closeParts(parts)
 	if _, err := os.Lstat(s.path(source.Name)); err == nil {
 		return Image{}, exists(source.Name)
 	}
@@ -98,14 +107,14 @@ func (s *Store) Add(ctx context.Context, source Source) (Image, error) {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
 	var folder string
-	err := effect.Do(s.hook, opMakeFolder, func() (err error) {
+	err = effect.Do(s.hook, opMakeFolder, func() (err error) {
 		folder, err = os.MkdirTemp(s.dir, unfinished+string(source.Name)+".")
 		return err
 	})
 	if err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
-	if err := s.fill(ctx, folder, source); err != nil {
+	if err := s.fill(ctx, folder, parts, source.Args); err != nil {
 		return Image{}, errors.Join(fmt.Errorf("add image %q: %w", source.Name, err), s.removeFolder(folder))
 	}
 	if err := effect.Do(s.hook, opFinish, func() error { return os.Rename(folder, s.path(source.Name)) }); err != nil {
@@ -198,16 +207,13 @@ func (s *Store) Remove(name model.Name) error {
 }
 
 // fill puts the files of an image into its unfinished folder.
-func (s *Store) fill(ctx context.Context, folder string, source Source) error {
-	for _, part := range source.files() {
-		if part.path == "" {
-			continue
-		}
-		if err := effect.Do(s.hook, opCopy, func() error { return copyFile(ctx, filepath.Join(folder, part.name), part.path) }); err != nil {
+func (s *Store) fill(ctx context.Context, folder string, parts []part, args string) error {
+	for _, part := range parts {
+		if err := effect.Do(s.hook, opCopy, func() error { return copyFile(ctx, filepath.Join(folder, part.name), part.file) }); err != nil {
 			return fmt.Errorf("copy %s: %w", part.name, err)
 		}
 	}
-	text, err := json.Marshal(record{Args: source.Args, CreatedAt: time.Now().UTC()})
+	text, err := json.Marshal(record{Args: args, CreatedAt: time.Now().UTC()})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"zwrm/internal/image"
 	"zwrm/internal/model"
+	"zwrm/internal/peer"
 )
 
 // files returns a folder with a kernel, and other files to make images of.
@@ -32,7 +33,7 @@ func TestAddGetListRemove(t *testing.T) {
 	if list, err := store.List(); err != nil || len(list) != 0 {
 		t.Fatalf("list of nothing: %v, %v", list, err)
 	}
-	added, err := store.Add(t.Context(), image.Source{Name: "small", Kernel: src + "/kernel", Initrd: src + "/initrd", Args: "quiet"})
+	added, err := store.Add(t.Context(), image.Source{Opener: peer.Peer{}, Name: "small", Kernel: src + "/kernel", Initrd: src + "/initrd", Args: "quiet"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestAddGetListRemove(t *testing.T) {
 	if list, err := store.List(); err != nil || len(list) != 1 || list[0] != got {
 		t.Errorf("list %v, %v", list, err)
 	}
-	if _, err := store.Add(t.Context(), image.Source{Name: "small", Kernel: src + "/kernel"}); code(err) != model.Conflict {
+	if _, err := store.Add(t.Context(), image.Source{Opener: peer.Peer{}, Name: "small", Kernel: src + "/kernel"}); code(err) != model.Conflict {
 		t.Errorf("second add: %v", err)
 	}
 	if err := store.Remove("small"); err != nil {
@@ -74,17 +75,17 @@ func TestAddRefuses(t *testing.T) {
 		source image.Source
 		want   string
 	}{
-		{"no kernel", image.Source{}, "no kernel named"},
-		{"relative", image.Source{Kernel: "kernel"}, "not absolute"},
-		{"missing", image.Source{Kernel: src + "/nope"}, "no such file"},
-		{"folder", image.Source{Kernel: src}, "not a regular file"},
-		{"empty", image.Source{Kernel: src + "/empty"}, "is empty"},
-		{"not a kernel", image.Source{Kernel: src + "/text"}, "not a Linux kernel"},
-		{"missing initrd", image.Source{Kernel: src + "/kernel", Initrd: src + "/nope"}, "initrd: "},
-		{"missing rootfs", image.Source{Kernel: src + "/kernel", Rootfs: src + "/nope"}, "rootfs: "},
-		{"ip=", image.Source{Kernel: src + "/kernel", Args: "quiet ip=dhcp"}, "ZWRM sets"},
-		{"newline", image.Source{Kernel: src + "/kernel", Args: "a\nb"}, "control characters"},
-		{"long args", image.Source{Kernel: src + "/kernel", Args: strings.Repeat("a", 1025)}, "at most 1024"},
+		{"no kernel", image.Source{Opener: peer.Peer{}}, "no kernel named"},
+		{"relative", image.Source{Opener: peer.Peer{}, Kernel: "kernel"}, "not absolute"},
+		{"missing", image.Source{Opener: peer.Peer{}, Kernel: src + "/nope"}, "no such file"},
+		{"folder", image.Source{Opener: peer.Peer{}, Kernel: src}, "not a regular file"},
+		{"empty", image.Source{Opener: peer.Peer{}, Kernel: src + "/empty"}, "is empty"},
+		{"not a kernel", image.Source{Opener: peer.Peer{}, Kernel: src + "/text"}, "not a Linux kernel"},
+		{"missing initrd", image.Source{Opener: peer.Peer{}, Kernel: src + "/kernel", Initrd: src + "/nope"}, "initrd: "},
+		{"missing rootfs", image.Source{Opener: peer.Peer{}, Kernel: src + "/kernel", Rootfs: src + "/nope"}, "rootfs: "},
+		{"ip=", image.Source{Opener: peer.Peer{}, Kernel: src + "/kernel", Args: "quiet ip=dhcp"}, "ZWRM sets"},
+		{"newline", image.Source{Opener: peer.Peer{}, Kernel: src + "/kernel", Args: "a\nb"}, "control characters"},
+		{"long args", image.Source{Opener: peer.Peer{}, Kernel: src + "/kernel", Args: strings.Repeat("a", 1025)}, "at most 1024"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -106,7 +107,7 @@ func TestBrokenOffAddLeavesNothing(t *testing.T) {
 	store := image.New(dir, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := store.Add(ctx, image.Source{Name: "small", Kernel: src + "/kernel"}); !errors.Is(err, context.Canceled) {
+	if _, err := store.Add(ctx, image.Source{Opener: peer.Peer{}, Name: "small", Kernel: src + "/kernel"}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
 	crashed := filepath.Join(dir, ".new-small.123")
@@ -116,7 +117,7 @@ func TestBrokenOffAddLeavesNothing(t *testing.T) {
 	if list, err := store.List(); err != nil || len(list) != 0 {
 		t.Errorf("list %v, %v: an unfinished image is none", list, err)
 	}
-	if _, err := store.Add(t.Context(), image.Source{Name: "small", Kernel: src + "/kernel"}); err != nil {
+	if _, err := store.Add(t.Context(), image.Source{Opener: peer.Peer{}, Name: "small", Kernel: src + "/kernel"}); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)

@@ -155,6 +155,6 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail" doc:"what is wrong"`
-	Code   string `json:"code" doc:"for scripts" enum:"invalid,not_found,conflict,exhausted,storage,failed,unauthorized,too_large"`
+	Code   string `json:"code" doc:"for scripts" enum:"invalid,not_found,conflict,exhausted,storage,failed,unauthorized,too_large,busy"`
 	Hint   string `json:"hint,omitempty" doc:"what to do"`
 }

@@ -1,6 +1,8 @@
 package daemon_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"zwrm/test/zwrmtest"
@@ -10,13 +12,15 @@ import (
 // has not touched the network.
 func TestNoPlaceToListen(t *testing.T) {
 	t.Parallel()
+	token := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(token, []byte("0123456789abcdef"), 0o600))
 	tests := []struct {
 		name     string
 		settings zwrmtest.Settings
 		says     string
 	}{
 		{"no token", zwrmtest.Settings{"server.listen": `"127.0.0.1:8080"`, "server.token_file": `"/nonexistent/token"`}, "read token"},
-		{"not an address of the host", zwrmtest.Settings{"server.listen": `"192.0.2.77:8080"`, "server.token_file": `"/proc/sys/kernel/random/boot_id"`},
+		{"not an address of the host", zwrmtest.Settings{"server.listen": `"192.0.2.77:8080"`, "server.token_file": `"` + token + `"`},
 			`listen on "192.0.2.77:8080"`},
 		{"a file is in the way", zwrmtest.Settings{"server.socket": `"/etc/passwd"`}, "no socket is in the way"},
 	}
