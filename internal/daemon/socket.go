@@ -15,8 +15,6 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"zwrm/internal/effect"
 	"zwrm/internal/peer"
 )
@@ -60,7 +58,7 @@ func (d *Daemon) listenUnix(path string) (net.Listener, error) {
 func closedToOthers() *net.ListenConfig {
 	return &net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
 		var failed error
-		err := conn.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o600) })
+		err := conn.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
 		return errors.Join(err, failed)
 	}}
 }
