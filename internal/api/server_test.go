@@ -224,6 +224,31 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
+// TestUnreadAnswer: a client that does not read its answer is let go, after a while that
+// is longer for a console, which somebody may look at.
+func TestUnreadAnswer(t *testing.T) {
+	for path, patience := range map[string]time.Duration{"/v1/apps": time.Minute, "/v1/vms/web-0/console?follow=true": 5 * time.Minute, "/v1/events": 30 * time.Second} {
+		t.Run(path, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				host := deployed(t, 1)
+				host.Say("web-0", "booting\n")
+				listener, stop := serve(newAPI(host))
+				defer stop()
+				conn := listener.dial()
+				defer conn.Close()
+				if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: zwrm\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(patience + time.Second)
+				synctest.Wait()
+				if text, err := io.ReadAll(conn); err != nil || len(text) > 0 {
+					t.Errorf("it got %q, %v", text, err)
+				}
+			})
+		})
+	}
+}
+
 // FuzzBody: no body makes the API fail, or answer anything but JSON.
 func FuzzBody(f *testing.F) {
 	for _, seed := range []string{

@@ -38,7 +38,7 @@ func (k *Kernel) newTUN(op effect.Op, name string) (tun, error) {
 		return tun{fd}, nil
 	}
 	_ = unix.Close(fd)
-	if err == unix.EBUSY { // IFF_TUN_EXCL (drivers/net/tun.c tun_set_iff)
+	if errors.Is(err, unix.EBUSY) { // IFF_TUN_EXCL (drivers/net/tun.c tun_set_iff)
 		return tun{}, errExists
 	}
 	return tun{}, fmt.Errorf("make link: %w", err)

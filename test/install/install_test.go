@@ -45,7 +45,7 @@ func TestInstallAndUninstall(t *testing.T) {
 		t.Errorf("the sysctl file does not switch forwarding on at the next boot:\n%s", got)
 	}
 	unit := read(t, "/usr/local/lib/systemd/system/zwrmd.service")
-	if !strings.Contains(unit, "ExecStart=/usr/local/sbin/zwrmd --config "+config+"\n") || strings.Contains(unit, "@") {
+	if !strings.Contains(unit, "ExecStart=/usr/local/sbin/zwrmd --config "+config+"\n") || strings.Contains(unit, "@PREFIX") {
 		t.Errorf("the unit does not start what was installed:\n%s", unit)
 	}
 	run(t, "/usr/local/bin/zwrm", "--version")
