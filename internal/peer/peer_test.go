@@ -14,28 +14,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/host/nstest"
 	"zwrm/internal/peer"
 )
-
-// folder makes a folder that everybody may enter.
-func folder(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "zwrm-peer-")
-	if err == nil {
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // TestOpen: a peer opens what it may read, by its uid and by its groups, and not what
 // root may.
 func TestOpen(t *testing.T) {
 	const user, group, other = 4711, 4712, 4713
-	dir := folder(t)
+	dir := nstest.TempDir(t)
 	hidden := filepath.Join(dir, "hidden")
 	if err := os.Mkdir(hidden, 0o700); err != nil {
 		t.Fatal(err)
@@ -88,7 +75,7 @@ func TestOpen(t *testing.T) {
 
 // TestOpenWaitsForNoPipe: a pipe that nobody writes to holds nothing up.
 func TestOpenWaitsForNoPipe(t *testing.T) {
-	pipe := filepath.Join(folder(t), "pipe")
+	pipe := filepath.Join(nstest.TempDir(t), "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +88,7 @@ func TestOpenWaitsForNoPipe(t *testing.T) {
 
 // TestOf: the kernel says who connected.
 func TestOf(t *testing.T) {
-	path := filepath.Join(folder(t), "sock")
+	path := filepath.Join(nstest.TempDir(t), "sock")
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/host/nstest"
 	"zwrm/internal/model"
 )
 
@@ -35,20 +36,6 @@ func give(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// public makes a folder that everybody may enter: t.TempDir's is in one of root's.
-func public(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "zwrm-vmm-")
-	if err == nil {
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // launch starts a program as a VMM that is gone when the test is.
@@ -106,7 +93,7 @@ func TestStartTimeOfProgramWithOddName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := public(t)
+	dir := nstest.TempDir(t)
 	odd := filepath.Join(dir, "a ) 1 (b")
 	if err := os.WriteFile(odd, sleep, 0o755); err != nil {
 		t.Fatal(err)

@@ -47,6 +47,17 @@ func TestBadRequest(t *testing.T) {
 		{"image add x --kernel /", 1, []string{`"/"`}},
 		{"image rm nosuch", 1, []string{`no image named "nosuch"`}},
 
+		// Names are no paths, options or commands.
+		{"deploy ../shop --image junk", 1, []string{`name "../shop" has '.'`}},
+		{"deploy shop,driver=x --image junk", 1, []string{`name "shop,driver=x" has ','`}},
+		{"deploy $(reboot) --image junk", 1, []string{`name "$(reboot)" has '$'`}},
+		{"deploy shop --image ../junk", 1, []string{`name "../junk" has '.'`}},
+		{"image rm ../images/junk", 1, []string{`name "../images/junk" has '.'`}},
+		{"image add .. --kernel /proc/version", 1, []string{`name ".." has '.'`}},
+		{"logs ../../state.db", 1, []string{`name "../../state.db" has '.'`}},
+		{"attach ../mine --app web", 1, []string{`name "../mine" has '.'`}},
+		{"image add x --kernel kernel,script=/bin/sh", 1, []string{"kernel,script=/bin/sh", "no such file"}},
+
 		{"deploy Shop --image junk", 1, []string{`name "Shop" has 'S'`, "a-z, 0-9"}},
 		{"deploy shop_1 --image junk", 1, []string{`name "shop_1" has '_'`}},
 		{"deploy shop- --image junk", 1, []string{`name "shop-" begins or ends with "-"`}},

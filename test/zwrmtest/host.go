@@ -51,19 +51,10 @@ func NewHost(t testing.TB) *Host {
 	return h
 }
 
-// TempDir is t.TempDir with a path that leaves room for the name of a Unix socket,
-// whose path has 107 bytes at most, and that everybody may enter.
+// TempDir is nstest.TempDir.
 func TempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "zwrm")
-	if err == nil {
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatalf("make folder of host: %v", err)
-	}
-	return dir
+	return nstest.TempDir(t)
 }
 
 // Guard kills every VMM of the host when the test is over, even if the whole test

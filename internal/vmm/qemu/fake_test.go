@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"zwrm/internal/host/nstest"
 )
 
 // fakeMode is the environment variable by which the test binary stands in for
@@ -62,7 +64,7 @@ func fakeDriver(t *testing.T, mode string) *Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self := filepath.Join(public(t), "self") // go test has its own in a folder that only root enters
+	self := filepath.Join(nstest.TempDir(t), "self") // go test has its own in a folder that only root enters
 	writeFile(t, self, binary)
 	return scriptDriver(t, fmt.Sprintf("%s='%s' exec '%s'", fakeMode, mode, self))
 }
@@ -71,7 +73,7 @@ func fakeDriver(t *testing.T, mode string) *Driver {
 func scriptDriver(t *testing.T, script string) *Driver {
 	t.Helper()
 	d := *openDriver(t)
-	d.program = filepath.Join(public(t), "qemu")
+	d.program = filepath.Join(nstest.TempDir(t), "qemu")
 	writeFile(t, d.program, []byte("#!/bin/sh\n"+script+"\n"))
 	return &d
 }

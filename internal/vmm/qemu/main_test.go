@@ -78,20 +78,6 @@ func idleSpec(t *testing.T, slot ipam.Slot) vmm.Spec {
 	return spec
 }
 
-// public makes a folder that everybody may enter: t.TempDir's is in one of root's.
-func public(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "zwrm-qemu-")
-	if err == nil {
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func writeFile(t *testing.T, path string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o755); err != nil {

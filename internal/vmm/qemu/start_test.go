@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"zwrm/internal/host/nstest"
 	"zwrm/internal/vmm"
 )
 
@@ -174,7 +175,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			ready := filepath.Join(public(t), "ready")
+			ready := filepath.Join(nstest.TempDir(t), "ready")
 			if err := errors.Join(unix.Mkfifo(ready, 0o600), os.Chown(ready, testUID, testUID)); err != nil {
 				t.Fatal(err)
 			}
