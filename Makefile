@@ -49,6 +49,11 @@ soak: ## random histories for long: MEMORY operations on a kernel in memory, KER
 	scripts/packages.sh test
 	cd test && go test -timeout 0 -count=1 -v ./model -memory $(MEMORY) -kernel $(KERNEL)
 
+.PHONY: bench-drift
+bench-drift: build ## how fast drift is noticed and mended, with 8 and 16,384 VMs; writes the figures of docs/drift.md
+	scripts/packages.sh test
+	cd test && ZWRM_TEST_BIN=$(CURDIR)/$(BUILD) go test ./bench -run '^$$' -bench Drift -benchtime 3x -timeout 60m -v -args -update
+
 .PHONY: golden
 golden: image ## rewrite the files that tests compare with, and docs/networking.md from a live run
 	scripts/packages.sh test

@@ -26,6 +26,7 @@ files() {
 		0644 dist/network/10-zwrm.network /etc/systemd/network/10-zwrm.network
 		0644 dist/network/99-zwrm-networkmanager.conf /etc/NetworkManager/conf.d/99-zwrm.conf
 		0644 docs/networking.md $prefix/share/doc/zwrm/networking.md
+		0644 docs/drift.md $prefix/share/doc/zwrm/drift.md
 		0644 docs/images.md $prefix/share/doc/zwrm/images.md
 		0644 docs/security.md $prefix/share/doc/zwrm/security.md
 		0644 docs/upgrade.md $prefix/share/doc/zwrm/upgrade.md

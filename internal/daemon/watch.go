@@ -12,11 +12,13 @@ import (
 )
 
 const (
-	// pollEvery is how often one looks for what the kernel does not tell of.
-	pollEvery = time.Second
+	// pollEvery is how often one looks for settings that the kernel does not tell of,
+	// rulesEvery for such rules, which takes two programs.
+	pollEvery  = 500 * time.Millisecond
+	rulesEvery = time.Second
 	// pollShare is the part of the time that looking may take: with very many VMs it
 	// is done less often.
-	pollShare = 50
+	pollShare = 25
 )
 
 // watchRules has the rules compared whenever another program changed some: a restart of
@@ -27,7 +29,7 @@ func (d *Daemon) watchRules(ctx context.Context) error {
 	changes, err := nftables.Watch(ctx)
 	if err != nil {
 		d.blind.Store(true)
-		d.log.Warn("changes of rules are found by looking only", "every", pollEvery, "error", err)
+		d.log.Warn("changes of rules are found by looking only", "every", rulesEvery, "error", err)
 	}
 	for {
 		select {
@@ -35,7 +37,7 @@ func (d *Daemon) watchRules(ctx context.Context) error {
 			switch {
 			case !ok && ctx.Err() == nil:
 				d.blind.Store(true)
-				d.log.Warn("the kernel tells of changed rules no more; they are found by looking", "every", pollEvery)
+				d.log.Warn("the kernel tells of changed rules no more; they are found by looking", "every", rulesEvery)
 				changes = nil
 			case ok && !d.made(change.PID):
 				d.reconciler.SuspectRules(event.Culprit{PID: change.PID, Program: change.Program})
@@ -84,6 +86,7 @@ func wait(ctx context.Context) error {
 // does not tell of those, of rules.
 func (d *Daemon) poll(ctx context.Context) error {
 	var rest time.Duration
+	var rules time.Time // were looked at last
 	for sleep(ctx, max(pollEvery, rest)) {
 		began := time.Now()
 		suspicious, err := d.reconciler.Poll(ctx)
@@ -91,7 +94,8 @@ func (d *Daemon) poll(ctx context.Context) error {
 			d.log.Warn("settings not looked at", "error", err)
 		}
 		rest = pollShare * time.Since(began)
-		if d.blind.Load() {
+		if d.blind.Load() && time.Since(rules) >= rulesEvery {
+			rules = time.Now()
 			d.reconciler.SuspectRules(event.Culprit{})
 			suspicious = true
 		}

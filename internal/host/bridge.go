@@ -60,7 +60,10 @@ func (k *Kernel) ensureBridge(ctx context.Context, name string, address netip.Pr
 	if err := k.finishBridge(name, address, have); err != nil {
 		return err
 	}
-	return k.rerouteLink(name)
+	if len(have.Unrouted) == 0 {
+		return nil
+	}
+	return k.makeRoutes(have.Index, address)
 }
 
 // newBridge makes a bridge, or leaves none behind.

@@ -3,10 +3,11 @@ package host
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"strings"
 	"zwrm/internal/host/netlink"
 	"zwrm/internal/ipam"
 )
@@ -32,7 +33,7 @@ func (c connected) missing(l Link) []netip.Prefix {
 	}
 	var missing []netip.Prefix
 	for _, address := range l.Addresses {
-		for _, dest := range []netip.Prefix{address.Masked(), netip.PrefixFrom(address.Addr(), address.Addr().BitLen())} {
+		for _, dest := range routesOf(address) {
 			if _, ok := c[connectedRoute{l.Index, dest}]; !ok {
 				missing = append(missing, dest)
 			}
@@ -93,11 +94,11 @@ func (k *Kernel) routed(name string) (device, error) {
 	return d, nil
 }
 
-// reroute makes the routes anew that are missing of a link's addresses. One to the same
-// network that somebody put in place of it goes.
-func (k *Kernel) reroute(have device) error {
+// makeRoutes makes the routes of a link's address: to its network, and to the address
+// itself. A route to the same that somebody put in place of one goes.
+func (k *Kernel) makeRoutes(index int, address netip.Prefix) error {
 	var requests []*netlink.Request
-	for _, dest := range have.Unrouted {
+	for _, dest := range slices.Backward(routesOf(address)) { // the address is a valid source by its own route
 		fixed := [unix.SizeofRtMsg]byte{
 			unix.AF_INET, byte(dest.Bits()), 0, 0,
 			unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK, unix.RTN_UNICAST,
@@ -107,33 +108,17 @@ func (k *Kernel) reroute(have device) error {
 		}
 		request := netlink.NewRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, fixed[:])
 		request.Bytes(unix.RTA_DST, dest.Addr().AsSlice())
-		request.Uint32(unix.RTA_OIF, uint32(have.Index))
-		for _, address := range have.Addresses {
-			if address.Masked() == dest || address.Addr() == dest.Addr() {
-				request.Bytes(unix.RTA_PREFSRC, address.Addr().AsSlice())
-				break
-			}
-		}
+		request.Uint32(unix.RTA_OIF, uint32(index))
+		request.Bytes(unix.RTA_PREFSRC, address.Addr().AsSlice())
 		requests = append(requests, request)
 	}
 	if err := k.change(k.route, opRoute, requests...); err != nil {
-		return fmt.Errorf("make routes to %s: %w", have.Unrouted, linkError(err))
+		return fmt.Errorf("make the routes of %s: %w", address, linkError(err))
 	}
 	return nil
 }
 
-// rerouteLink looks whether routes of a link are missing, makes them anew and looks
-// again.
-func (k *Kernel) rerouteLink(name string) error {
-	have, err := k.routed(name)
-	if err != nil || len(have.Unrouted) == 0 {
-		return err
-	}
-	if err := k.reroute(have); err != nil {
-		return err
-	}
-	if have, err = k.routed(name); err == nil && len(have.Unrouted) > 0 {
-		err = fmt.Errorf("the kernel did not take it: routes to %s are missing", have.Unrouted)
-	}
-	return err
+// routesOf returns where the kernel makes routes to for an address of a link.
+func routesOf(address netip.Prefix) []netip.Prefix {
+	return []netip.Prefix{address.Masked(), netip.PrefixFrom(address.Addr(), address.Addr().BitLen())}
 }

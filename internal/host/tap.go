@@ -25,6 +25,9 @@ type TAP struct {
 	MAC     ipam.MAC
 	MTU     int          // bytes
 	Address netip.Prefix // IPv4, of the host's side
+	// Reroute has the routes of Address made anew on a TAP that exists, without a look
+	// whether they are there, which would go through the routes of all TAPs.
+	Reroute bool
 }
 
 // Check says what of a TAP no kernel would take, or would take for something
@@ -87,7 +90,7 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	if !errors.Is(err, errExists) {
 		return err
 	}
-	have, err := k.routed(tap.Name)
+	have, err := k.device(tap.Name)
 	if err != nil {
 		return err
 	}
@@ -104,7 +107,7 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	case !have.persistent:
 		return errors.New("a process holds it open and it goes when that does")
 	case len(tap.differences(have, k.ipv6)) == 0:
-		return nil
+		return k.reroute(tap, have)
 	}
 	if have.notOwned() {
 		if err := k.ownTAP(tap.Name); err != nil {
@@ -117,7 +120,15 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	if err := k.raise(tap, have); err != nil {
 		return err
 	}
-	return k.rerouteLink(tap.Name)
+	return k.reroute(tap, have)
+}
+
+// reroute makes the routes of a TAP anew, if that is asked for.
+func (k *Kernel) reroute(tap TAP, have device) error {
+	if !tap.Reroute {
+		return nil
+	}
+	return k.makeRoutes(have.Index, tap.Address)
 }
 
 // makeTAP makes a TAP. The error is errExists if there is a link of that name.
@@ -217,7 +228,6 @@ func (t TAP) differences(have device, ipv6 bool) []string {
 	note(have.MTU != t.MTU, "MTU is %d, not %d", have.MTU, t.MTU)
 	note(have.queueLength != queueLength, "queue holds %d packets, not %d", have.queueLength, queueLength)
 	note(len(have.Addresses) != 1 || have.Addresses[0] != t.Address, "addresses are %s, not %s", have.Addresses, t.Address)
-	note(len(have.Unrouted) > 0, "routes are missing: %s", have.Unrouted)
 	note(have.linkLocal && t.hasIPv6(ipv6), "it makes itself an IPv6 address")
 	note(!have.Group.Ours(), "group is %s", have.Group)
 	note(!have.Up, "it is down")

@@ -26,6 +26,7 @@ type linkWork struct {
 	plan.Link
 	called  string // its name now, if it is another
 	build   bool   // it is missing or not as wanted
+	reroute bool   // its routes are
 	missing bool   // it is not there at all
 	regroup bool   // it is to be put into its group, last
 }
@@ -119,6 +120,7 @@ func (d *linkDiff) compare(w plan.Link, h host.Link) {
 	}
 	if !w.Optional {
 		work.build = d.shape(w, h)
+		work.reroute = len(h.Unrouted) > 0
 	}
 	if work.build || work.regroup || work.called != "" {
 		d.work = append(d.work, work)

@@ -103,8 +103,12 @@ func pause(n int) time.Duration {
 	return min(firstPause<<n, lastPause)
 }
 
-// held returns until when a class is not to be mended.
+// held returns until when a class is not to be mended. Who fights about forwarding
+// changes every link each time.
 func (f *fights) held(class string) time.Time {
+	if class == classAll {
+		class = classBase
+	}
 	if b := f.open[class]; b != nil {
 		return b.until
 	}

@@ -55,7 +55,9 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 			}
 		}
 		if link.build {
-			if err := r.links.CreateTAP(ctx, tap(link.Link)); err != nil {
+			tap := tap(link.Link)
+			tap.Reroute = link.reroute
+			if err := r.links.CreateTAP(ctx, tap); err != nil {
 				errs = append(errs, err)
 				continue
 			}

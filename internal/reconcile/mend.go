@@ -60,8 +60,14 @@ func (r *Reconciler) Mend(ctx context.Context) (wait time.Duration, err error) {
 	if due.empty() {
 		return wait, nil
 	}
-	findings, err := r.mend(ctx, &due)
-	r.note(started, due, findings, err)
+	if due.all != nil && due.base != nil {
+		// Forwarding switched off is a change of every link as well, and one setting of
+		// ours is all that lacks.
+		err = r.mendKnown(ctx, started, suspects{base: due.base, rules: due.all})
+	}
+	if err == nil {
+		err = r.mendKnown(ctx, started, due)
+	}
 	if err == nil {
 		r.failed = 0
 		if wait == 0 && r.Notice() { // it came up meanwhile
@@ -74,17 +80,26 @@ func (r *Reconciler) Mend(ctx context.Context) (wait time.Duration, err error) {
 	return min(firstRetry<<min(r.failed-1, 5), lastRetry), err
 }
 
-func (r *Reconciler) mend(ctx context.Context, due *suspects) (all []firewall.Difference, err error) {
+// mendKnown mends what differs of suspects, and tells of it.
+func (r *Reconciler) mendKnown(ctx context.Context, started time.Time, due suspects) error {
+	findings, err := r.mend(ctx, due)
+	r.note(started, due, findings, err)
+	return err
+}
+
+// mend mends in the order that opens nothing: rules stand before packets are forwarded
+// and before links are opened.
+func (r *Reconciler) mend(ctx context.Context, due suspects) (all []firewall.Difference, err error) {
 	if due.all != nil {
 		return r.sync(ctx)
 	}
-	if due.base != nil {
-		if all, err = r.mendBase(ctx); err != nil {
+	if due.rules != nil {
+		if all, err = r.mendRules(ctx); err != nil {
 			return all, err
 		}
 	}
-	if due.rules != nil {
-		found, err := r.mendRules(ctx)
+	if due.base != nil {
+		found, err := r.mendBase(ctx)
 		if all = append(all, found...); err != nil {
 			return all, err
 		}

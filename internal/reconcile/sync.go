@@ -88,17 +88,37 @@ func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference
 	}
 	r.adopt(c.vms)
 	r.observe(&c.links, true)
-	r.begin(c.links)
 	findings := c.findings()
 	switch {
 	case len(findings) > 0:
-		err = r.applyBase(ctx, c)
+		if err = r.applyBase(ctx, c); err == nil && forwards(c.base) {
+			err = r.compareAgain(ctx, &c)
+			findings = c.findings()
+		}
 	case !r.applied:
 		// An earlier zwrmd left all as it should be. The firewall takes changes only
 		// to rules that it was given, which writes nothing where they stand.
 		err = r.applyRules(ctx, c.want.Policy, c.slots())
 	}
+	r.begin(c.links)
 	return c.links, findings, err
+}
+
+// forwards reports whether forwarding was switched on: that changes a setting of every
+// link.
+func forwards(base []firewall.Difference) bool {
+	return slices.ContainsFunc(base, func(d firewall.Difference) bool { return d.Object == "sysctl net/ipv4/ip_forward" })
+}
+
+// compareAgain compares the links once more.
+func (r *Reconciler) compareAgain(ctx context.Context, c *comparison) error {
+	have, err := r.links.Links(ctx)
+	if err != nil {
+		return fmt.Errorf("read links: %w", err)
+	}
+	c.links = diffLinks(r.network.Layout, c.want.Links, have)
+	r.observe(&c.links, true)
+	return nil
 }
 
 // comparison is the plan and how the kernel differs from it.

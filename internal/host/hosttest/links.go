@@ -53,13 +53,16 @@ func (f *Fake) createTAP(tap host.TAP) (bool, error) {
 	}
 	before := *l
 	before.Addresses, before.settings = slices.Clone(l.Addresses), slices.Clone(l.settings)
-	l.MAC, l.MTU, l.Up, l.Addresses, l.Unrouted = tap.MAC, tap.MTU, true, []netip.Prefix{tap.Address}, nil
+	l.MAC, l.MTU, l.Up, l.Addresses = tap.MAC, tap.MTU, true, []netip.Prefix{tap.Address}
+	if tap.Reroute || !before.Up || !slices.Equal(before.Addresses, l.Addresses) {
+		l.Unrouted = nil
+	}
 	for i, s := range host.TAPSettings() {
 		l.settings[i] = s.Value
 	}
 	l.owned = true
 	f.links[tap.Name] = l
-	same := ok && before.owned && before.MAC == l.MAC && before.MTU == l.MTU && before.Up && before.Unrouted == nil &&
+	same := ok && before.owned && before.MAC == l.MAC && before.MTU == l.MTU && before.Up && len(before.Unrouted) == len(l.Unrouted) &&
 		slices.Equal(before.Addresses, l.Addresses) && slices.Equal(before.settings, l.settings)
 	return !same, nil
 }

@@ -17,6 +17,7 @@ func (s *suite) unrouted() {
 		want := made(tap, model.GroupUnassigned)
 		want.Unrouted = []netip.Prefix{dest}
 		s.is(want)
+		tap.Reroute = true
 		s.must(s.CreateTAP(ctx, tap))
 		s.is(made(tap, model.GroupUnassigned))
 	}
