@@ -103,7 +103,7 @@ func (r *Reconciler) note(started time.Time, known suspects, findings []firewall
 		if i == maxTold {
 			e.Object, e.Message = "network", fmt.Sprintf("%d more differences", len(findings)-i)
 		}
-		r.log.Warn("network mended", "object", e.Object, "wanted", f.Wanted, "found", f.Found, "by", Names(e.By), "took", e.Took)
+		r.log.Warn("network mended", "object", e.Object, "wanted", f.Wanted, "found", f.Found, "by", named(e.By), "took", e.Took)
 		r.events.Tell(e)
 		if i == maxTold {
 			break
@@ -114,7 +114,7 @@ func (r *Reconciler) note(started time.Time, known suspects, findings []firewall
 	}
 	r.count(now, started, known, findings)
 	for _, fight := range r.fights.mended(now, findings, by) {
-		r.log.Error("somebody changes again and again what is mended", "object", fight.Object, "by", Names(fight.By), "mended", fight.Mended, "pause", lastPause)
+		r.log.Error("somebody changes again and again what is mended", "object", fight.Object, "by", named(fight.By), "mended", fight.Mended, "pause", lastPause)
 		r.events.Tell(event.Event{
 			At: now, Kind: event.Fight, Object: fight.Object, By: fight.By,
 			Message: fmt.Sprintf("begins: mended %d times in %s; from now on it is mended after up to %s each time", fight.Mended, now.Sub(fight.Since).Round(time.Millisecond), lastPause),
@@ -143,8 +143,8 @@ func kindOf(object string) string {
 	return kind
 }
 
-// Names returns culprits in words: "iptables (4711)", "process 4711", or "unknown".
-func Names(by []event.Culprit) string {
+// named returns culprits in words: "iptables (4711)", "process 4711", or "unknown".
+func named(by []event.Culprit) string {
 	if len(by) == 0 {
 		return "unknown"
 	}

@@ -327,3 +327,22 @@ func TestFailedMendIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestCulprits: all who were at it are named, each once, and no more than a few.
+func TestCulprits(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.rules.Change(func(rules []firewall.Rule) []firewall.Rule { return rules[1:] })
+		for _, by := range []event.Culprit{{}, {Program: "firewalld"}, {PID: 7, Program: "nft"}, {PID: 7, Program: "nft"}} {
+			w.SuspectRules(by)
+		}
+		w.mend()
+		for _, e := range w.events.Recent() {
+			if e.Kind == event.Repair && !slices.Equal(e.By, []event.Culprit{{Program: "firewalld"}, {PID: 7, Program: "nft"}}) {
+				t.Errorf("by %+v", e.By)
+			}
+		}
+		if len(w.told(event.Repair)) == 0 {
+			t.Error("no event")
+		}
+	})
+}

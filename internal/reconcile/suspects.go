@@ -39,7 +39,7 @@ func (s *suspect) note(now time.Time, by event.Culprit) {
 		s.first = now
 	}
 	s.last = now
-	if by.PID != 0 && !slices.Contains(s.by, by) && len(s.by) < maxCulprits {
+	if by != (event.Culprit{}) && !slices.Contains(s.by, by) && len(s.by) < maxCulprits {
 		s.by = append(s.by, by)
 	}
 }

@@ -41,7 +41,7 @@ func (r *Reconciler) seeUplink(have []host.Link) {
 		r.tellUplink(message)
 		r.uplink.MTU = link.MTU
 	}
-	if is != r.uplinkIs && !(r.uplinkIs == "" && is == "up") {
+	if is != r.uplinkIs && (r.uplinkIs != "" || is != "up") { // at the start it is no news that it is up
 		r.tellUplink(is)
 	}
 	r.uplinkIs = is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -12,10 +11,6 @@ import (
 
 	"zwrm/internal/client"
 	"zwrm/internal/config"
-	"zwrm/internal/host"
-	"zwrm/internal/ipam"
-	"zwrm/internal/model"
-	"zwrm/internal/store"
 	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
 )
@@ -80,8 +75,8 @@ func BenchmarkDrift(b *testing.B) {
 func timeDrift(b *testing.B, dataplane config.Dataplane, vms int, column string, took map[string]map[string][]mending) {
 	h := zwrmtest.NewHost(b)
 	d := h.NewDaemon(b, zwrmtest.Settings{"network.bridge.enabled": "true", "network.firewall": fmt.Sprintf("%q", dataplane)})
-	fillRows(b, d.Database, vms)
-	b.Cleanup(func() { dropTAPs(b, h) })
+	zwrmtest.Fill(b, d.Database, vms, 10)
+	b.Cleanup(func() { h.DeleteTAPs(b) })
 	for _, s := range spoilings() {
 		if s.only != "" && s.only != dataplane {
 			continue
@@ -138,44 +133,6 @@ func followEvents(b *testing.B, c *client.Client) <-chan wire.Event {
 		})
 	}()
 	return events
-}
-
-// fillRows writes the rows of attachments, ten to an app.
-func fillRows(b *testing.B, path string, n int) {
-	b.Helper()
-	ctx := b.Context()
-	rows, err := store.Open(ctx, path, nil)
-	must(b, err)
-	defer func() { must(b, rows.Close()) }()
-	must(b, rows.SetMeta(ctx, store.Subnet, "172.16.0.0/16"))
-	for first := 0; first < n; first += 10 {
-		var vms []model.VM
-		for slot := first; slot < min(first+10, n); slot++ {
-			vms = append(vms, model.VM{Name: name(slot), Slot: ipam.Slot(slot), State: model.Running, Attachment: true, CreatedAt: time.Now()})
-		}
-		_, _, err := rows.Create(ctx, model.App{Name: model.Name(fmt.Sprintf("app%d", first/10)), CreatedAt: time.Now()}, vms)
-		must(b, err)
-	}
-}
-
-// dropTAPs deletes all TAPs of ours at once: with their namespace each would take 20 ms.
-func dropTAPs(b *testing.B, h *zwrmtest.Host) {
-	h.Do(b, func() {
-		kernel, err := host.Open(nil)
-		must(b, err)
-		defer kernel.Close()
-		ctx := context.WithoutCancel(b.Context()) // the benchmark is over
-		links, err := kernel.Devices(ctx)
-		must(b, err)
-		var names []string
-		for _, link := range links {
-			if link.Group.Ours() {
-				names = append(names, link.Name)
-			}
-		}
-		must(b, kernel.SetGroup(ctx, model.GroupUnassigned, names...))
-		must(b, exec.CommandContext(ctx, "ip", "link", "delete", "group", fmt.Sprint(uint32(model.GroupUnassigned))).Run())
-	})
 }
 
 // driftText returns the figures in Markdown.

@@ -1,22 +1,14 @@
 package restart_test
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"zwrm/internal/config"
-	"zwrm/internal/host"
-	"zwrm/internal/ipam"
-	"zwrm/internal/model"
-	"zwrm/internal/store"
 	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
 )
@@ -41,8 +33,8 @@ func TestManyVMs(t *testing.T) {
 	h := zwrmtest.NewHost(t)
 	zwrmtest.Serve(t, h.Outside, "tcp/80")
 	d := h.NewDaemon(t, settings(config.Iptables))
-	fill(t, d.Database)
-	t.Cleanup(func() { deleteTAPs(t, h) })
+	zwrmtest.Fill(t, d.Database, full-spare, perApp)
+	t.Cleanup(func() { h.DeleteTAPs(t) })
 
 	whileLinksAreMade(t, d)
 	d.Kill()
@@ -81,31 +73,6 @@ func probes(line string) bool { return strings.Contains(line, "ZWRM-PROBE") }
 
 // owns reports whether an event is that of a process which takes over our table.
 func owns(line string) bool { return strings.HasPrefix(line, "add table inet zwrm") }
-
-// fill writes the rows of as many attachments as the subnet holds.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	ctx := t.Context()
-	rows, err := store.Open(ctx, path, nil)
-	must(t, err)
-	defer func() { must(t, rows.Close()) }()
-	must(t, rows.SetMeta(ctx, store.Subnet, "172.16.0.0/16"))
-	var slots []ipam.Slot
-	for slot := range ipam.Slot(full - spare) {
-		slots = append(slots, slot)
-	}
-	app := 0
-	for some := range slices.Chunk(slots, perApp) {
-		var vms []model.VM
-		for _, slot := range some {
-			name := model.Name(fmt.Sprintf("vm-%d", slot))
-			vms = append(vms, model.VM{Name: name, Slot: slot, State: model.Running, Attachment: true, CreatedAt: time.Now()})
-		}
-		_, _, err := rows.Create(ctx, model.App{Name: model.Name(fmt.Sprintf("app-%d", app)), CreatedAt: time.Now()}, vms)
-		must(t, err)
-		app++
-	}
-}
 
 // whileLinksAreMade starts zwrmd where there is no link yet, as after a reboot, and
 // asks for this and that. It returns while links are still being made.
@@ -178,27 +145,4 @@ func taps(t *testing.T, h *zwrmtest.Host) []string {
 		names = append(names, match[1])
 	}
 	return names
-}
-
-// deleteTAPs deletes all TAPs at once. Left to the end of the namespace, they would
-// hold up every change of links on the machine for a quarter of a minute.
-func deleteTAPs(t *testing.T, h *zwrmtest.Host) {
-	t.Helper()
-	h.Do(t, func() {
-		kernel, err := host.Open(nil)
-		must(t, err)
-		defer kernel.Close()
-		ctx := context.WithoutCancel(t.Context()) // the test is over
-		links, err := kernel.Links(ctx)
-		must(t, err)
-		var names []string
-		for _, link := range links {
-			if link.Group.Ours() {
-				names = append(names, link.Name)
-			}
-		}
-		must(t, kernel.SetGroup(ctx, model.GroupUnassigned, names...))
-		group := strconv.FormatUint(uint64(model.GroupUnassigned), 10)
-		must(t, exec.CommandContext(ctx, "ip", "link", "delete", "group", group).Run())
-	})
 }
