@@ -133,7 +133,7 @@ func (c *couple) settle(r *router) error {
 				return err
 			}
 		}
-		if there != nil && back != nil {
+		if errors.Is(there, unix.EAGAIN) && errors.Is(back, unix.EAGAIN) {
 			return nil
 		}
 	}
