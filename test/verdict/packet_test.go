@@ -215,7 +215,7 @@ func (r *random) ipv6() packet {
 	r.id++
 	p := packet{in: from.Name, out: to.Name, source: six(from.peer), dest: six(to.peer), mac: from.mac(), to: hostMAC(), id: r.id, what: "IPv6"}
 	p.Service = pick(r, services()...)
-	p.Flow.Family, p.Flow.From, p.Flow.To, p.Flow.Source, p.Flow.Dest = firewall.IPv6, from.Device, to.Device, p.source, p.dest
+	p.Family, p.From, p.To, p.Source, p.Dest = firewall.IPv6, from.Device, to.Device, p.source, p.dest
 	content := payload(p.Service, 20000)
 	header := make([]byte, 40)
 	header[0] = 0x60
