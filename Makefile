@@ -28,6 +28,12 @@ test: image ## everything, on the real kernel, in namespaces of its own
 	scripts/neighbours.sh
 	scripts/test.sh
 
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME; needs root
+	scripts/fuzz.sh $(FUZZTIME)
+
 .PHONY: lint
 lint: ## vet, formatting, golangci-lint, shellcheck, arm64 build
 	scripts/lint.sh

@@ -248,27 +248,3 @@ func TestUnreadAnswer(t *testing.T) {
 		})
 	}
 }
-
-// FuzzBody: no body makes the API fail, or answer anything but JSON.
-func FuzzBody(f *testing.F) {
-	for _, seed := range []string{
-		`{"name":"web","image":"debian","scale":3}`,
-		`{"name":"web","image":"debian","scale":1e99}`,
-		`{"name":"web","image":"debian","memory_mib":9223372036854775808}`,
-		`{"name":"\ud800","image":"\u0000"}`,
-		`[[[[[[[[`,
-		`{"name":null}`,
-		``,
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, body string) {
-		handler := newAPI(newHost(t))
-		for _, target := range []string{"POST /v1/apps ", "PATCH /v1/apps/web ", "POST /v1/attachments ", "POST /v1/images "} {
-			status, contentType, answer := do(t, handler, target+body)
-			if status >= 500 || !strings.Contains(contentType, "json") || !json.Valid([]byte(answer)) {
-				t.Errorf("%s%q: got %d %s %s", target, body, status, contentType, answer)
-			}
-		}
-	})
-}

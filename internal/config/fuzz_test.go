@@ -10,7 +10,8 @@ import (
 // refuses is told on one line each, and that what it accepts is valid.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"", Default(), fullFile, "[[network]]\nmtu = 1", "a.b.\"c\\n\" = [{x = 1}]", "network = {bridge = {name = \"x\"}}",
-		"network.subnet = \"172.16.0.1/16\"", "[network]\ndns = [1, [2], {a = 3}]", "images.dir = 1979-05-27T07:32:00Z", "x = \"\"\"\n", "x = \"\\\n", "\ufeff[vmm]"} {
+		"network.subnet = \"172.16.0.1/16\"", "[network]\ndns = [1, [2], {a = 3}]", "images.dir = 1979-05-27T07:32:00Z", "x = \"\"\"\n", "x = \"\\\n", "\ufeff[vmm]",
+		"[network]\nfirewall = \"nftables\"\non_shutdown = \"keep\"\nhost_access = [\"udp/53\"]\negress_deny = [\"10.0.0.0/8\"]"} {
 		for _, variable := range []string{"", "ZWRM_NETWORK_EGRESS_DENY=169.254.0.0/16,10.9.0.0/16", "ZWRM_NETWORK_\n=", "ZWRM_SERVER_LISTEN=[::1]:80"} {
 			f.Add(text, variable)
 		}
@@ -36,7 +37,7 @@ func FuzzParse(f *testing.F) {
 func checkAccepted(t *testing.T, config Config) {
 	t.Helper()
 	network := config.Network
-	if network.Layout.Capacity() < 1 || !network.Bridge.Subnet.IsValid() || network.Firewall != Iptables {
+	if network.Layout.Capacity() < 1 || !network.Bridge.Subnet.IsValid() || network.Firewall != Iptables && network.Firewall != Nftables {
 		t.Errorf("network is %+v", network)
 	}
 	if network.Bridge.Enabled && network.Bridge.Subnet.Overlaps(network.Layout.Subnet()) {

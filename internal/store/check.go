@@ -49,6 +49,8 @@ func probe(ctx context.Context, path string, known int) (version int, err error)
 		return 0, nil
 	case application != applicationID:
 		return 0, errors.New("it is the database of another program: give another path in [database]")
+	case version < 1:
+		return 0, fmt.Errorf("it is damaged (its version is %d): put a copy from before in its place; the file was not changed", version)
 	case version > known:
 		return 0, fmt.Errorf("database is of version %d, this zwrmd knows up to %d: install the newer zwrmd", version, known)
 	}

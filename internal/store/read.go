@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -200,7 +201,7 @@ func scanApp(scan scanFunc, app *model.App) error {
 	spec := &app.Spec
 	err := scan(&app.ID, &app.Name, &spec.Image, &spec.Scale, &spec.MemoryMiB, &spec.CPUs, &created)
 	app.CreatedAt = fromNanos(created)
-	return err
+	return cmp.Or(err, check("app", int64(app.ID), app.Name, *spec, model.Pending))
 }
 
 func scanVM(scan scanFunc, vm *model.VM) error {
@@ -210,7 +211,25 @@ func scanVM(scan scanFunc, vm *model.VM) error {
 		&spec.Image, &spec.MemoryMiB, &spec.CPUs,
 		&process.PID, &process.StartTime, &process.BootID, &vm.Reason, &created)
 	vm.CreatedAt = fromNanos(created)
-	return err
+	return cmp.Or(err, check("VM", int64(vm.ID), vm.Name, *spec, vm.State))
+}
+
+// check refuses a row that zwrmd would not have written. Names go into rules and into
+// guests' kernel command lines. SQLite checks the schema's constraints when rows are
+// written; what another program did to the file it does not find in one that it may
+// only read.
+func check(what string, id int64, name model.Name, spec model.Spec, state model.State) error {
+	_, err := model.ParseName(string(name))
+	switch {
+	case err != nil:
+	case spec.Scale < 0 || spec.MemoryMiB < 0 || spec.CPUs < 0:
+		err = fmt.Errorf("a size is below 0: %+v", spec)
+	case !slices.Contains([]model.State{model.Pending, model.Starting, model.Running, model.Stopping, model.Failed}, state):
+		err = fmt.Errorf("there is no state %q", state)
+	default:
+		return nil
+	}
+	return fmt.Errorf("the row of %s %d was altered: %w", what, id, err)
 }
 
 func scanRest(scan scanFunc, rest *ipam.Rest) error {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -358,4 +359,22 @@ func TestFollowEndsWithItsReader(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "client went away") {
 		t.Errorf("Copy: %v, want that the reader went away", err)
 	}
+}
+
+// FuzzTail: whatever a guest writes, its last lines can be shown to people.
+func FuzzTail(f *testing.F) {
+	f.Add([]byte("boot\r\n\x1b[2Jlogin: "), 2)
+	f.Add([]byte("\xff\x00\n\n\n\u0085\u009b2J"), 1)
+	f.Fuzz(func(t *testing.T, written []byte, n int) {
+		if n < 0 || n > 100 {
+			return
+		}
+		text := lastLines(written, n)
+		if lines := strings.Count(text, "\n") + 1; text != "" && lines > n {
+			t.Errorf("%d lines, want %d at most: %q", lines, n, text)
+		}
+		if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+			t.Errorf("control characters are left: %q", text)
+		}
+	})
 }

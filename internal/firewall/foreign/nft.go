@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
+
+	"zwrm/internal/firewall/nftables/nfnetlink"
 )
 
 const (
@@ -112,8 +114,7 @@ func lets(conn *nftables.Conn, c *nftables.Chain) ([]Let, error) {
 	}
 	var all []Let
 	for _, r := range rules {
-		comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-		if let, ours := strings.CutPrefix(comment, mark); ours {
+		if let, ours := strings.CutPrefix(nfnetlink.Text(r.UserData, userdata.TypeComment), mark); ours {
 			all = append(all, Let(let))
 		}
 	}

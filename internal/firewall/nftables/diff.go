@@ -156,7 +156,7 @@ func (r rule) String() string { return fmt.Sprintf("%s comment %q", r.text, r.co
 
 // wordsOf returns a rule in the form of nft, as far as we wrote it.
 func wordsOf(r nfnetlink.Rule) string {
-	words, comment := text(r.Userdata, textType), text(r.Userdata, userdata.TypeComment)
+	words, comment := nfnetlink.Text(r.Userdata, textType), nfnetlink.Text(r.Userdata, userdata.TypeComment)
 	if words == "" {
 		words = fmt.Sprintf("rule with handle %d, not of ZWRM", r.Handle)
 	}

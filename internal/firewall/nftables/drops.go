@@ -45,7 +45,7 @@ func (d *Dataplane) observe() error {
 	}
 	now := firewall.Drops{}
 	for _, r := range rules {
-		reason, ours := strings.CutPrefix(text(r.Userdata, userdata.TypeComment), mark)
+		reason, ours := strings.CutPrefix(nfnetlink.Text(r.Userdata, userdata.TypeComment), mark)
 		if ours && r.Counter != nil {
 			now.Add(firewall.Reason(reason), firewall.Count(*r.Counter))
 		}

@@ -70,7 +70,7 @@ func called(b nfnetlink.Base) string {
 
 // lineOf returns the rule in the form of nft, and one that is not ours as a comment.
 func lineOf(r nfnetlink.Rule) string {
-	if text(r.Userdata, textType) == "" {
+	if nfnetlink.Text(r.Userdata, textType) == "" {
 		return "# " + wordsOf(r)
 	}
 	return wordsOf(r)

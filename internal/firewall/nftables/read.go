@@ -121,20 +121,7 @@ func readSets(c *nfnetlink.Conn, found *snapshot) (err error) {
 			return fmt.Errorf("an element of the set %q has a key of %d bytes", setName, len(e.Key))
 		}
 		key := pair{model.Group(binary.NativeEndian.Uint32(e.Key)), model.Group(binary.NativeEndian.Uint32(e.Key[4:]))}
-		found.apps[key] = text(e.Userdata, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
+		found.apps[key] = nfnetlink.Text(e.Userdata, userdata.NFTNL_UDATA_SET_ELEM_COMMENT)
 	}
 	return nil
-}
-
-// text returns the string of a type in userdata, which anybody may have written.
-func text(data []byte, kind userdata.Type) string {
-	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
-		end := 2 + int(data[1])
-		value, rest := data[2:end], data[end:]
-		if userdata.Type(data[0]) == kind {
-			return string(bytes.TrimSuffix(value, []byte{0}))
-		}
-		data = rest
-	}
-	return ""
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/nftables/userdata"
-
 	"zwrm/internal/firewall"
 	"zwrm/internal/model"
 )
@@ -43,30 +41,5 @@ func TestRenderRefuses(t *testing.T) {
 	_, err := render(firewall.Ruleset{Rules: []firewall.Rule{firewall.AppRule(app("web", 1))}}, abilities{matchMAC: true})
 	if want := "there are rules of apps, and no other rule in their stage"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
-	}
-}
-
-// TestUserdataOfOthers: anybody may write userdata, of any form.
-func TestUserdataOfOthers(t *testing.T) {
-	long := userdata.AppendString(nil, userdata.TypeComment, strings.Repeat("x", 254))
-	tests := []struct {
-		name string
-		data []byte
-		want string
-	}{
-		{"none", nil, ""},
-		{"half a header", []byte{0}, ""},
-		{"longer than it is", []byte{0, 9, 'a'}, ""},
-		{"another type", []byte{7, 1, 'a'}, ""},
-		{"behind another type", []byte{7, 1, 'a', 0, 2, 'b', 0}, "b"},
-		{"without end", []byte{0, 1, 'b'}, "b"},
-		{"as long as can be", long, strings.Repeat("x", 254)},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			if got := text(test.data, userdata.TypeComment); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
 	}
 }

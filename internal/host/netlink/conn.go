@@ -117,7 +117,7 @@ func (c *Conn) batch(requests []*Request) {
 		}
 	}
 	for _, r := range requests {
-		if errors.Is(r.err, errNoAnswer) {
+		if errors.Is(r.err, errNoAnswer) && err != nil {
 			r.err = err
 		}
 	}

@@ -79,6 +79,9 @@ func messages(b []byte) iter.Seq[message] {
 // outcome reads NLMSG_ERROR and NLMSG_DONE: an error number, 0 for success, and
 // behind it the kernel's words on it, where it has any (NLMSGERR_ATTR_MSG).
 func (m message) outcome() error {
+	if m.kind == unix.NLMSG_ERROR && len(m.payload) < 4 {
+		return errNoAnswer
+	}
 	number := -int32(Uint32(m.payload, 0))
 	if number == 0 {
 		return nil

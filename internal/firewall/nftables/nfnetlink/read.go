@@ -1,10 +1,12 @@
 package nfnetlink
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
+	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -264,4 +266,17 @@ func Attributes(messages []netlink.Message, f func(*netlink.AttributeDecoder)) e
 		}
 	}
 	return nil
+}
+
+// Text returns the string of a type in userdata, which anybody may have written.
+func Text(data []byte, kind userdata.Type) string {
+	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
+		end := 2 + int(data[1])
+		value, rest := data[2:end], data[end:]
+		if userdata.Type(data[0]) == kind {
+			return string(bytes.TrimSuffix(value, []byte{0}))
+		}
+		data = rest
+	}
+	return ""
 }
