@@ -16,6 +16,7 @@ import (
 	"zwrm/internal/config"
 	"zwrm/internal/effect"
 	"zwrm/internal/event"
+	"zwrm/internal/firewall"
 	"zwrm/internal/fleet"
 	"zwrm/internal/host"
 	"zwrm/internal/image"
@@ -52,8 +53,10 @@ type Daemon struct {
 	reconciler *reconcile.Reconciler
 	driver     *qemu.Driver
 	frames     frames
-	suspicion  chan struct{} // something may have been changed by somebody else
-	blind      atomic.Bool   // the kernel does not tell of changed rules
+
+	dropReadings readings[firewall.Drops]
+	suspicion    chan struct{} // something may have been changed by somebody else
+	blind        atomic.Bool   // the kernel does not tell of changed rules
 }
 
 // Open locks the database and checks the configuration against the host. It

@@ -15,8 +15,13 @@ const (
 	notTaken   firewall.Reason = "not-taken"
 )
 
-// drops returns what was dropped, by our rules and by the kernel itself.
+// drops returns what was dropped, by our rules and by the kernel itself. The answer
+// belongs to all who asked for it.
 func (d *Daemon) drops(ctx context.Context) (firewall.Drops, error) {
+	return d.dropReadings.get(ctx, d.readDrops)
+}
+
+func (d *Daemon) readDrops(ctx context.Context) (firewall.Drops, error) {
 	drops, err := d.dataplane.Drops(ctx)
 	if err != nil {
 		return nil, err

@@ -16,16 +16,11 @@ func (n network) Explain(ctx context.Context, q verdict.Question) (verdict.Answe
 	if err != nil {
 		return verdict.Answer{}, err
 	}
-	links, err := d.kernel.Links(ctx)
-	if err != nil {
-		return verdict.Answer{}, err
-	}
 	return verdict.Explain(ctx, verdict.World{
 		Layout:     d.cfg.Network.Layout,
 		External:   d.uplink.Name,
 		EgressDeny: d.cfg.Network.EgressDeny,
 		VMs:        vms,
-		Links:      links,
 		Rules:      firewall.Build(plan.ForVMs(d.cfg.Network, d.uplink, vms).Policy),
 	}, d.kernel, q)
 }

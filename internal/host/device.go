@@ -232,17 +232,22 @@ func (k *Kernel) addresses(conn *netlink.Conn, index int, each func(index int, a
 	binary.NativeEndian.PutUint32(fixed[4:], uint32(index))
 	request := netlink.NewRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP, fixed[:])
 	return conn.Query(request, func(payload []byte) {
-		if len(payload) < unix.SizeofIfAddrmsg {
-			return
-		}
-		at := int(netlink.Uint32(payload, 4))
-		if index != 0 && index != at {
-			return
-		}
-		for attribute, value := range netlink.Attributes(payload[unix.SizeofIfAddrmsg:]) {
-			if address, ok := netip.AddrFromSlice(value); ok && attribute == unix.IFA_LOCAL {
-				each(at, netip.PrefixFrom(address, int(payload[1])))
+		parseAddress(payload, func(at int, address netip.Prefix) {
+			if index == 0 || index == at {
+				each(at, address)
 			}
-		}
+		})
 	})
+}
+
+// parseAddress reads the message of an address (struct ifaddrmsg).
+func parseAddress(payload []byte, each func(index int, address netip.Prefix)) {
+	if len(payload) < unix.SizeofIfAddrmsg {
+		return
+	}
+	for attribute, value := range netlink.Attributes(payload[unix.SizeofIfAddrmsg:]) {
+		if address, ok := netip.AddrFromSlice(value); ok && attribute == unix.IFA_LOCAL {
+			each(int(netlink.Uint32(payload, 4)), netip.PrefixFrom(address, int(payload[1])))
+		}
+	}
 }

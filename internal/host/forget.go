@@ -32,26 +32,67 @@ type flow struct {
 	origSrc, origDst, replySrc, replyDst netip.Addr
 }
 
+// forgetting is a set of guests to forget, for all who ask at the same time.
+type forgetting struct {
+	guests map[netip.Addr]struct{}
+	done   chan struct{}
+	err    error
+}
+
 // Forget removes what the kernel remembers of guests: the tracked connections
 // that have one's address as source or destination in either direction, and the
-// neighbour entries of these addresses. It reads each table once for all of them.
-// The caller has closed the guests' links, or they go on making connections.
+// neighbour entries of these addresses. The caller has closed the guests' links, or
+// they go on making connections.
+//
+// Each table is read once for all guests, and for those of all callers who come while
+// it is done for others: the kernel goes through its whole table of connections each
+// time, some milliseconds.
 func (k *Kernel) Forget(ctx context.Context, guests ...netip.Addr) error {
 	if len(guests) == 0 {
 		return nil
 	}
-	wanted := make(map[netip.Addr]struct{}, len(guests))
-	for _, guest := range guests {
-		wanted[guest] = struct{}{}
+	err := ctx.Err()
+	if err == nil {
+		err = k.forgetTogether(ctx, guests)
 	}
-	is := func(a netip.Addr) bool { _, ok := wanted[a]; return ok }
-	err := k.forgetFlows(ctx, func(f flow) bool {
-		return is(f.origSrc) || is(f.origDst) || is(f.replySrc) || is(f.replyDst)
-	})
-	if err := errors.Join(err, k.forgetNeighbours(ctx, is)); err != nil {
+	if err != nil {
 		return fmt.Errorf("forget guest %s and %d more: %w", guests[0], len(guests)-1, err)
 	}
 	return nil
+}
+
+// forgetTogether joins those who wait for their turn. The first of them does it.
+func (k *Kernel) forgetTogether(ctx context.Context, guests []netip.Addr) error {
+	k.joining.Lock()
+	all, first := k.next, k.next == nil
+	if first {
+		all = &forgetting{guests: map[netip.Addr]struct{}{}, done: make(chan struct{})}
+		k.next = all
+	}
+	for _, guest := range guests {
+		all.guests[guest] = struct{}{}
+	}
+	k.joining.Unlock()
+	if !first {
+		<-all.done
+		return all.err
+	}
+	k.forgetting.Lock()
+	defer k.forgetting.Unlock()
+	k.joining.Lock()
+	k.next = nil // who comes from here on is not among them
+	k.joining.Unlock()
+	defer close(all.done)
+	all.err = k.forget(context.WithoutCancel(ctx), all.guests)
+	return all.err
+}
+
+func (k *Kernel) forget(ctx context.Context, guests map[netip.Addr]struct{}) error {
+	is := func(a netip.Addr) bool { _, ok := guests[a]; return ok }
+	err := k.forgetFlows(ctx, func(f flow) bool {
+		return is(f.origSrc) || is(f.origDst) || is(f.replySrc) || is(f.replyDst)
+	})
+	return errors.Join(err, k.forgetNeighbours(ctx, is))
 }
 
 // ForgetBetween removes the tracked connections that were made from an address
@@ -177,14 +218,9 @@ func (k *Kernel) forgetNeighbours(ctx context.Context, is func(netip.Addr) bool)
 	fixed := [unix.SizeofNdMsg]byte{unix.AF_INET}
 	err := retry(func() error {
 		doomed = doomed[:0]
-		return k.dump.Query(netlink.NewRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP, fixed[:]), func(payload []byte) {
-			if len(payload) < unix.SizeofNdMsg {
-				return
-			}
-			for attribute, value := range netlink.Attributes(payload[unix.SizeofNdMsg:]) {
-				if address, _ := netip.AddrFromSlice(value); attribute == unix.NDA_DST && is(address) {
-					doomed = append(doomed, deleteNeighbour(netlink.Uint32(payload, 4), address))
-				}
+		return k.neigh.Query(netlink.NewRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP, fixed[:]), func(payload []byte) {
+			if link, address, ok := parseNeighbour(payload); ok && is(address) {
+				doomed = append(doomed, deleteNeighbour(link, address))
 			}
 		})
 	})
@@ -198,6 +234,19 @@ func (k *Kernel) forgetNeighbours(ctx context.Context, is func(netip.Addr) bool)
 		}
 	}
 	return nil
+}
+
+// parseNeighbour reads an entry of the neighbour table (struct ndmsg).
+func parseNeighbour(payload []byte) (link uint32, address netip.Addr, ok bool) {
+	if len(payload) < unix.SizeofNdMsg {
+		return 0, address, false
+	}
+	for attribute, value := range netlink.Attributes(payload[unix.SizeofNdMsg:]) {
+		if attribute == unix.NDA_DST {
+			address, ok = netip.AddrFromSlice(value)
+		}
+	}
+	return netlink.Uint32(payload, 4), address, ok
 }
 
 func deleteNeighbour(link uint32, address netip.Addr) *netlink.Request {

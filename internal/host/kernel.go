@@ -31,6 +31,7 @@ const ipv6Sysctl = "net/ipv6/conf/all/disable_ipv6"
 type Kernel struct {
 	route     *netlink.Conn // changes and single look-ups
 	dump      *netlink.Conn // lists, which take long enough to be in the way of changes
+	neigh     *netlink.Conn // neighbours, for who forgets a guest and must not wait for a list of links
 	conntrack *netlink.Conn // nil: the kernel has no connection tracking
 	ipv6      bool
 	hook      effect.Hook // of what it changes
@@ -41,6 +42,11 @@ type Kernel struct {
 	// making is held while a TAP is made. The kernel makes one link at a time
 	// anyway (rtnl_mutex); this keeps two callers off the same name.
 	making sync.Mutex
+	// forgetting is held while guests are forgotten; next, which joining guards, is for
+	// who comes meanwhile.
+	forgetting sync.Mutex
+	joining    sync.Mutex
+	next       *forgetting
 	// deleting holds a token per deletion that waits in the kernel.
 	deleting chan struct{}
 }
@@ -62,6 +68,9 @@ func Open(hook effect.Hook) (_ *Kernel, err error) {
 	if k.dump, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
 		return nil, err
 	}
+	if k.neigh, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
+		return nil, err
+	}
 	k.conntrack, err = netlink.Dial(unix.NETLINK_NETFILTER)
 	if err != nil && !errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil, err
@@ -74,7 +83,7 @@ func Open(hook effect.Hook) (_ *Kernel, err error) {
 // Close closes the sockets. What the Kernel made stays.
 func (k *Kernel) Close() error {
 	var errs []error
-	for _, conn := range []*netlink.Conn{k.route, k.dump, k.conntrack} {
+	for _, conn := range []*netlink.Conn{k.route, k.dump, k.neigh, k.conntrack} {
 		if conn != nil {
 			errs = append(errs, conn.Close())
 		}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,10 @@ func FuzzParse(f *testing.F) {
 		_ = appendRoute(nil, payload, map[uint32]string{1: "eth0"})
 		_ = parseFlow(payload)
 		_ = deleteFlow([]byte{unix.AF_INET, 0, 0, 0}, payload)
+		_, _ = parseHop(payload)
+		_, _ = parseNeighbours(payload)
+		_, _, _ = parseNeighbour(payload)
+		parseAddress(payload, func(int, netip.Prefix) {})
 	})
 }
 

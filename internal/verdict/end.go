@@ -129,12 +129,12 @@ func (c *inquiry) hostAddress() (netip.Addr, error) {
 	case c.from.host:
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 	}
-	addresses := c.links[c.External].Addresses
-	if len(addresses) == 0 {
+	external, _ := c.link(c.External)
+	if len(external.Addresses) == 0 {
 		return netip.Addr{}, model.Problemf(model.Conflict, "interface %q has no IPv4 address to know the host by", c.External).
 			WithHint("name an address of the host")
 	}
-	return addresses[0].Addr(), nil
+	return external.Addresses[0].Addr(), nil
 }
 
 // outside returns an address that stands for the internet: the first of some that no

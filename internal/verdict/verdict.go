@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,12 +20,13 @@ type World struct {
 	External   string // interface to the internet
 	EgressDeny []netip.Prefix
 	VMs        []model.VM
-	Links      []host.Link
 	Rules      firewall.Ruleset
 }
 
-// Router is the kernel's choice of ways.
+// Router is the kernel's links, and its choice of ways.
 type Router interface {
+	// LinksNamed leaves out what is not there.
+	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
 	Route(ctx context.Context, q host.RouteQuery) (host.Hop, error)
 }
 
@@ -80,24 +82,42 @@ type Traced struct {
 // Explain answers a question. A name that is not known, and ends that no packet goes
 // between, are a *model.Problem.
 func Explain(ctx context.Context, world World, router Router, q Question) (Answer, error) {
-	c := &inquiry{World: world, router: router, links: make(map[string]host.Link, len(world.Links))}
-	for _, link := range world.Links {
-		c.links[link.Name] = link
-	}
-	if err := c.resolve(ctx, q); err != nil {
+	c := &inquiry{World: world, router: router, links: map[string]host.Link{}}
+	c.lookUp = func(name string) ([]host.Link, error) { return router.LinksNamed(ctx, name) }
+	if err := cmp.Or(c.resolve(ctx, q), c.failed); err != nil {
 		return Answer{}, err
 	}
 	c.flow.Service = q.Service
-	return c.answer(ctx)
+	answer, err := c.answer(ctx)
+	if err := cmp.Or(err, c.failed); err != nil {
+		return Answer{}, err
+	}
+	return answer, nil
 }
 
 // inquiry is one question at work.
 type inquiry struct {
 	World
 	router   Router
-	links    map[string]host.Link
+	lookUp   func(name string) ([]host.Link, error)
+	links    map[string]host.Link // that were looked up; the zero Link: there is none
+	failed   error                // why one could not be
 	from, to end
 	flow     firewall.Flow
+}
+
+// link returns a link, and whether there is one of that name.
+func (c *inquiry) link(name string) (host.Link, bool) {
+	link, known := c.links[name]
+	if !known && name != "" {
+		found, err := c.lookUp(name)
+		c.failed = cmp.Or(c.failed, err)
+		for _, l := range found {
+			link = l
+		}
+		c.links[name] = link
+	}
+	return link, link.Name != ""
 }
 
 // answer follows the packet: the TAP that it enters by, the rules before routing, the
@@ -175,7 +195,8 @@ func (c *inquiry) observe(ctx context.Context) error {
 		return err
 	}
 	note(firewall.NotUnicast, everybody)
-	for _, address := range c.links[in.Name].Addresses {
+	link, _ := c.link(in.Name)
+	for _, address := range link.Addresses {
 		if address.Addr() == c.flow.Dest {
 			note(firewall.ToGateway, true)
 			note(firewall.EchoGateway, c.flow.Service == model.Service{})
@@ -219,5 +240,6 @@ func (c *inquiry) dropped(reason firewall.Reason, why string) Answer {
 
 // device returns what rules compare of a link; "" is none.
 func (c *inquiry) device(name string) firewall.Device {
-	return firewall.Device{Name: name, Group: c.links[name].Group}
+	link, _ := c.link(name)
+	return firewall.Device{Name: name, Group: link.Group}
 }

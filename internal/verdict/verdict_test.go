@@ -80,11 +80,9 @@ func (p *place) explain(t *testing.T, source, dest, service string) (verdict.Ans
 		must(t, err)
 		q.Service = parsed
 	}
-	links, err := p.kernel.Links(t.Context())
-	must(t, err)
 	policy := plan.ForVMs(p.cfg, plan.Uplink{Name: "eth0", MTU: 1500}, p.vms).Policy
 	return verdict.Explain(t.Context(), verdict.World{
-		Layout: p.cfg.Layout, External: "eth0", EgressDeny: p.cfg.EgressDeny, VMs: p.vms, Links: links, Rules: firewall.Build(policy),
+		Layout: p.cfg.Layout, External: "eth0", EgressDeny: p.cfg.EgressDeny, VMs: p.vms, Rules: firewall.Build(policy),
 	}, p.kernel, q)
 }
 

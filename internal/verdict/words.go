@@ -88,7 +88,7 @@ func (c *inquiry) noTAP(e end) string {
 		return ""
 	}
 	tap := e.vm.Slot.TAP()
-	link, ok := c.links[tap]
+	link, ok := c.link(tap)
 	state := ""
 	if !e.vm.State.Open() {
 		state = fmt.Sprintf(", which is %s", e.vm.State)

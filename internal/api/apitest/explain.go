@@ -30,11 +30,7 @@ func (h *Host) Explain(ctx context.Context, q verdict.Question) (verdict.Answer,
 	if err != nil {
 		return verdict.Answer{}, err
 	}
-	links, err := kernel.Links(ctx)
-	if err != nil {
-		return verdict.Answer{}, err
-	}
-	world := verdict.World{Layout: h.layout, External: want.Policy.External, VMs: h.vms, Links: links, Rules: firewall.Build(want.Policy)}
+	world := verdict.World{Layout: h.layout, External: want.Policy.External, VMs: h.vms, Rules: firewall.Build(want.Policy)}
 	return verdict.Explain(ctx, world, kernel, q)
 }
 

@@ -17,12 +17,16 @@ type Dataplane struct {
 	version string
 	runner  xtables.Runner
 
-	mu      sync.Mutex                 // one change at a time; guards what follows
-	tallies map[string]*firewall.Tally // by tool
+	mu      sync.Mutex // one change at a time; guards what follows
 	applied bool
 	base    firewall.Ruleset // as last applied, without the rules of apps
 	apps    firewall.AppSet
 	inSync  bool // the kernel held base and apps when last seen
+
+	// counting keeps who reads counters and who has them begin again apart, and guards
+	// the tallies. Changes of apps, which come with every VM, do not wait for it.
+	counting sync.Mutex
+	tallies  map[string]*firewall.Tally // by tool
 }
 
 // Version returns what iptables says of itself, as in "iptables v1.8.9 (nf_tables)".
@@ -167,8 +171,7 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 		if scripts[i] == "" {
 			continue
 		}
-		d.tally(t).Reset() // counters begin again; they were read just now
-		if err := t.Restore(ctx, scripts[i]); err != nil {
+		if err := d.write(ctx, t, scripts[i]); err != nil {
 			return fmt.Errorf("write the rules of %s: %w", t.Name, err)
 		}
 	}
@@ -176,8 +179,18 @@ func (d *Dataplane) apply(ctx context.Context, want firewall.Ruleset) error {
 	return nil
 }
 
+// write writes rules anew. Counters begin again; they were read just now.
+func (d *Dataplane) write(ctx context.Context, t xtables.Tool, script string) error {
+	d.counting.Lock()
+	defer d.counting.Unlock()
+	d.tally(t).Reset()
+	return t.Restore(ctx, script)
+}
+
 // read returns what the kernel holds.
 func (d *Dataplane) read(ctx context.Context, t xtables.Tool) (snapshot, error) {
+	d.counting.Lock()
+	defer d.counting.Unlock()
 	text, err := t.Save(ctx, "--counters")
 	if err != nil {
 		return nil, err

@@ -11,13 +11,15 @@ import (
 // Drops returns what the rules dropped, by reason: since they were first made, even
 // if this process wrote them anew since. Every reason to drop is there, if with 0.
 func (d *Dataplane) Drops(ctx context.Context) (firewall.Drops, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	sum := firewall.Drops{}
 	for _, t := range d.tools {
 		if _, err := d.read(ctx, t); err != nil {
 			return nil, err
 		}
+	}
+	d.counting.Lock()
+	defer d.counting.Unlock()
+	sum := firewall.Drops{}
+	for _, t := range d.tools {
 		for reason, count := range d.tally(t).Sum() {
 			sum.Add(reason, count)
 		}

@@ -92,6 +92,7 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"Route", (*suite).route},
 		{"Route without what it takes", (*suite).routeLess},
 		{"Forget", (*suite).forget},
+		{"Forget at the same time", (*suite).forgetParallel},
 		{"ForgetBetween", (*suite).forgetBetween},
 		{"ForgetOthers", (*suite).forgetOthers},
 		{"Sysctl", (*suite).sysctl},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"zwrm/internal/host"
@@ -120,6 +121,31 @@ func (s *suite) forget() {
 	s.remembers(stays[0].String(), stays[1].String(), "neighbour "+other.String())
 	s.must(s.Forget(ctx, guest, second)) // nothing is left to forget
 	s.must(s.Forget(ctx))
+}
+
+func (s *suite) forgetParallel() {
+	ctx, internet, external := s.t.Context(), addr("192.0.2.1"), addr("203.0.113.7")
+	flow := func(slot ipam.Slot) Flow {
+		return Flow{Src: s.layout().Guest(slot), Dst: internet, ReplySrc: internet, ReplyDst: external}
+	}
+	const many = 50
+	for slot := range ipam.Slot(many + 1) {
+		s.must(s.others.AddFlow(flow(slot)))
+	}
+	var work sync.WaitGroup
+	for slot := range ipam.Slot(many) {
+		work.Go(func() {
+			if err := s.Forget(ctx, s.layout().Guest(slot)); err != nil {
+				s.t.Error(err)
+			}
+			left, err := s.others.Remembered()
+			if err != nil || slices.Contains(left, flow(slot).String()) {
+				s.t.Errorf("%s is left (%v)", flow(slot), err)
+			}
+		})
+	}
+	work.Wait()
+	s.remembers(flow(many).String())
 }
 
 func (s *suite) forgetBetween() {
