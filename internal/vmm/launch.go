@@ -28,6 +28,9 @@ type Command struct {
 	Dir     string     // the VM's own folder
 	Files   []*os.File // its descriptors 3, 4, ...
 	User    User
+	// MaxFile bounds each file that it writes, in bytes: above all the console, which
+	// nobody cuts while no zwrmd runs. A guest that writes on has it thrown away.
+	MaxFile uint64
 	Hook    effect.Hook // may be nil; is told of the start and of signals
 }
 
@@ -55,7 +58,7 @@ func Launch(c Command) (*Process, error) {
 		return nil, err
 	}
 	defer folder.Close()
-	cmd, err := c.User.Command(context.Background(), 0, c.Program, c.Args...) // it outlives every request
+	cmd, err := c.User.Command(context.Background(), Bounds{FileBytes: c.MaxFile}, c.Program, c.Args...) // it outlives every request
 	if err != nil {
 		return nil, fmt.Errorf("start VMM: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -28,14 +29,19 @@ const (
 	killFirst  = 200 // oom_score_adj (proc_pid_oom_score_adj(5))
 )
 
+// Bounds are limits that not every VMM has the same of. 0 is none.
+type Bounds struct {
+	CPUSeconds uint64
+	FileBytes  uint64 // of each file that it writes
+}
+
 // Command returns the command that runs a program as the user, within the limits
-// of a VMM and, unless it is 0, so many seconds of CPU time. It is run by Run or
-// Launch, and killed when ctx ends.
+// of a VMM and the given bounds. It is run by Run or Launch, and killed when ctx ends.
 //
 // The limits are set by prlimit, of util-linux: a process's limits are set by
 // itself, or by root with a privilege that containers do not have, and Go lets a
 // program do nothing between fork and exec.
-func (u User) Command(ctx context.Context, cpuSeconds uint64, program string, args ...string) (*exec.Cmd, error) {
+func (u User) Command(ctx context.Context, bounds Bounds, program string, args ...string) (*exec.Cmd, error) {
 	if u.ID == 0 {
 		return nil, errors.New("no VMM runs as root")
 	}
@@ -51,8 +57,11 @@ func (u User) Command(ctx context.Context, cpuSeconds uint64, program string, ar
 		{"nofile", unix.RLIMIT_NOFILE, maxFiles},
 		{"nproc", unix.RLIMIT_NPROC, maxThreads},
 	}
-	if cpuSeconds > 0 {
-		limits = append(limits, limit{"cpu", unix.RLIMIT_CPU, cpuSeconds})
+	if bounds.CPUSeconds > 0 {
+		limits = append(limits, limit{"cpu", unix.RLIMIT_CPU, bounds.CPUSeconds})
+	}
+	if bounds.FileBytes > 0 {
+		limits = append(limits, limit{"fsize", unix.RLIMIT_FSIZE, bounds.FileBytes})
 	}
 	var line []string
 	for _, l := range limits {
@@ -117,7 +126,11 @@ func onThread(f func() error) error {
 // startConfined starts a program with no way to new privileges (no_new_privs, see
 // prctl(2)), and so that it makes files that are its own alone. Both is set in the
 // thread that starts it, from which it inherits them.
+//
+// It also inherits that SIGXFSZ is ignored, in zwrmd as well: a write past the bound
+// of a file fails then, where it would end the VMM.
 func startConfined(cmd *exec.Cmd) error {
+	signal.Ignore(unix.SIGXFSZ)
 	if err := unix.Unshare(unix.CLONE_FS); err != nil { // which holds the umask
 		return fmt.Errorf("part with zwrmd's umask: %w", err)
 	}

@@ -17,7 +17,7 @@ func TestVMMHasNothingOfRoot(t *testing.T) {
 	give(t, dir)
 	user := testUser()
 	user.Groups = []uint32{user.ID + 7}
-	p, err := Launch(Command{Program: mustFind(t, "sleep"), Args: []string{"1000"}, Dir: dir, User: user})
+	p, err := Launch(Command{Program: mustFind(t, "sleep"), Args: []string{"1000"}, Dir: dir, User: user, MaxFile: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestVMMHasNothingOfRoot(t *testing.T) {
 		}
 	}
 	limits := read(t, proc+"limits")
-	for name, want := range map[string]string{"Max core file size": "0 0", "Max open files": "1024 1024", "Max processes": "512 512"} {
+	for name, want := range map[string]string{"Max core file size": "0 0", "Max open files": "1024 1024", "Max processes": "512 512", "Max file size": "1048576 1048576"} {
 		_, rest, _ := strings.Cut(limits, name)
 		if fields := strings.Fields(rest); len(fields) < 2 || fields[0]+" "+fields[1] != want {
 			t.Errorf("%s: %.30q, want %s", name, rest, want)

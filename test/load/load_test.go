@@ -15,7 +15,7 @@ const (
 	vms     = 5000
 	perApp  = 50
 	clients = 200
-	fewest  = 50 // answers to each kind of request: below that it tests little
+	fewest  = 10 // answers to each kind of request: below that it tests little
 	during  = time.Minute
 )
 

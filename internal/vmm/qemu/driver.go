@@ -88,7 +88,7 @@ func Open(ctx context.Context, uid uint32, log *slog.Logger, hook effect.Hook) (
 func (d *Driver) accepts(ctx context.Context, option ...string) bool {
 	ctx, cancel := context.WithTimeout(ctx, trialTime)
 	defer cancel()
-	cmd, err := d.nobody.Command(ctx, 0, d.program, append(option, "-version")...)
+	cmd, err := d.nobody.Command(ctx, vmm.Bounds{}, d.program, append(option, "-version")...)
 	return err == nil && vmm.Run(cmd) == nil
 }
 
@@ -150,7 +150,29 @@ func (d *Driver) launch(spec vmm.Spec) (*vmm.Process, error) {
 		return nil, err
 	}
 	defer closeFiles(files)
-	return vmm.Launch(vmm.Command{Program: d.program, Args: d.args(spec), Dir: spec.Dir, Files: files, User: user, Hook: d.hook})
+	largest, err := maxFile(spec)
+	if err != nil {
+		return nil, err
+	}
+	return vmm.Launch(vmm.Command{Program: d.program, Args: d.args(spec), Dir: spec.Dir, Files: files, User: user, MaxFile: largest, Hook: d.hook})
+}
+
+// largestLog is how large a log may get that nobody cuts, in bytes.
+const largestLog = 64 << 20
+
+// maxFile returns how large the largest file is that QEMU may write: the one that has
+// the guest's changes of its disk, which are as large as the disk and what QEMU keeps
+// beside them (qcow2, less than 1/64), or a log.
+func maxFile(spec vmm.Spec) (uint64, error) {
+	if spec.Rootfs == "" {
+		return largestLog, nil
+	}
+	info, err := os.Stat(spec.Rootfs)
+	if err != nil {
+		return 0, fmt.Errorf("look at the root file system: %w", err)
+	}
+	size := uint64(info.Size())
+	return size + size/64 + largestLog, nil
 }
 
 // discard ends a QEMU that did not come up, also when ctx has ended.

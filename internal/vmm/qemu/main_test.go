@@ -78,6 +78,27 @@ func idleSpec(t *testing.T, slot ipam.Slot) vmm.Spec {
 	return spec
 }
 
+// floodSpec is idleSpec with a kernel that writes idleText again and again, as fast as
+// it can.
+func floodSpec(t *testing.T, slot ipam.Slot) vmm.Spec {
+	t.Helper()
+	spec := idleSpec(t, slot)
+	kernel, err := os.ReadFile(spec.Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(idleText)
+	if runtime.GOARCH == "arm64" {
+		end := 64 + 4*(1+2*n)
+		binary.LittleEndian.PutUint32(kernel[end:], 0x1400_0000|uint32(-2*n)&0x3ff_ffff) // b to the first character
+	} else {
+		end := 0x268 + 4 + 3*n
+		copy(kernel[end:], []byte{0xeb, byte(-(3*n + 2))}) // jmp to the first character
+	}
+	writeFile(t, spec.Kernel, kernel)
+	return spec
+}
+
 func writeFile(t *testing.T, path string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, data, 0o755); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -253,4 +254,67 @@ func openFlags(t *testing.T, pid int, path string) (all []int) {
 		all = append(all, int(flags))
 	}
 	return all
+}
+
+// TestFloodedConsole: a guest that writes on its console while nobody cuts the log
+// fills no disk. It runs on, what does not fit is lost, and what it writes behind a cut
+// is there.
+func TestFloodedConsole(t *testing.T) {
+	d, spec := openDriver(t), floodSpec(t, 0)
+	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// A log that is nearly full already; it takes up no disk.
+	log := filepath.Join(spec.Dir, vmm.ConsoleLog)
+	writeFile(t, log, nil)
+	if err := errors.Join(os.Chmod(log, 0o600), os.Truncate(log, largestLog-4096)); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, d, spec)
+	size := func() int64 {
+		t.Helper()
+		info, err := os.Stat(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	for end := time.Now().Add(long); size() < largestLog; {
+		if time.Now().After(end) {
+			t.Fatalf("the log has %d bytes: the guest does not write", size())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for range 100 { // the guest writes on
+		if got := size(); got > largestLog {
+			t.Fatalf("the log has %d bytes", got)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if p.Exit() != "" {
+		t.Fatalf("QEMU ended: %s", p.Exit())
+	}
+	if err := vmm.NewConsole(spec.Dir).Trim(8192, nil); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(long); size() == 0; {
+		if time.Now().After(end) {
+			t.Fatal("what the guest writes behind the cut is lost")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestMaxFile: a guest may change all of its disk.
+func TestMaxFile(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	writeFile(t, disk, nil)
+	if err := os.Truncate(disk, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	for rootfs, want := range map[string]uint64{"": largestLog, disk: 1<<40 + 1<<34 + largestLog} {
+		if got, err := maxFile(vmm.Spec{Rootfs: rootfs}); err != nil || got != want {
+			t.Errorf("rootfs %q: %d bytes (%v), want %d", rootfs, got, err, want)
+		}
+	}
 }

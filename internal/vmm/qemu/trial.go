@@ -48,7 +48,7 @@ func (d *Driver) try(ctx context.Context, accel Accel) error {
 		user.Groups = deviceGroup(kvmDevice)
 	}
 	args := append(d.base(accel), "-m", "16M", "-bios", descriptor(3))
-	cmd, err := user.Command(ctx, trialCPUSeconds, d.program, append(args, d.machine.trial.options...)...)
+	cmd, err := user.Command(ctx, vmm.Bounds{CPUSeconds: trialCPUSeconds}, d.program, append(args, d.machine.trial.options...)...)
 	if err != nil {
 		return fmt.Errorf("start trial run: %w", err)
 	}
