@@ -47,7 +47,7 @@ func (s service) recentEvents(context.Context, *struct{}) (*list[wire.Event], er
 	recent := s.Events.Recent()
 	out := make([]wire.Event, len(recent))
 	for i, e := range recent {
-		out[i] = wire.OfEvent(e)
+		out[i] = wireEvent(e)
 	}
 	return &list[wire.Event]{out}, nil
 }
@@ -84,7 +84,7 @@ func (s service) events(_ context.Context, in *followEvents) (*huma.StreamRespon
 
 // send writes one event.
 func (s *stream) send(e event.Event) error {
-	data, err := json.Marshal(wire.OfEvent(e))
+	data, err := json.Marshal(wireEvent(e))
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}

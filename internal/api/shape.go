@@ -2,8 +2,10 @@ package api
 
 import (
 	"net/netip"
+	"time"
 
 	"zwrm/internal/doctor"
+	"zwrm/internal/event"
 	"zwrm/internal/firewall"
 	"zwrm/internal/image"
 	"zwrm/internal/model"
@@ -93,4 +95,21 @@ func address(a netip.Addr) string {
 
 func wireFinding(f doctor.Finding) wire.Finding {
 	return wire.Finding{Subject: f.Subject, Severity: string(f.Severity), What: f.What, Mend: f.Mend}
+}
+
+func wireEvent(e event.Event) wire.Event {
+	out := wire.Event{At: e.At.UTC(), Kind: string(e.Kind), Object: e.Object, Message: e.Message, TookMS: float64(e.Took.Round(10*time.Microsecond)) / float64(time.Millisecond)}
+	if len(e.By) > 0 {
+		out.By = Culprits(e.By)
+	}
+	return out
+}
+
+// Culprits returns processes as they are told, never null.
+func Culprits(by []event.Culprit) []wire.Culprit {
+	out := make([]wire.Culprit, len(by))
+	for i, c := range by {
+		out[i] = wire.Culprit{PID: c.PID, Program: c.Program}
+	}
+	return out
 }

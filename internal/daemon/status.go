@@ -89,7 +89,7 @@ func dropped(drops firewall.Drops) []wire.Drop {
 func fights(all []reconcile.Fight) []wire.Fight {
 	out := make([]wire.Fight, len(all))
 	for i, f := range all {
-		out[i] = wire.Fight{Object: f.Object, Since: f.Since.UTC(), Mended: f.Mended, By: wire.Culprits(f.By)}
+		out[i] = wire.Fight{Object: f.Object, Since: f.Since.UTC(), Mended: f.Mended, By: api.Culprits(f.By)}
 	}
 	return out
 }

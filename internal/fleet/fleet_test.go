@@ -38,11 +38,33 @@ type world struct {
 	vmms   *stubborn
 	kernel *hosttest.Fake
 	rules  *firewalltest.Kernel
+	faults struct{ kernel, rules faults }
 	driver *driver
 	events *event.Log
 	net    *reconcile.Reconciler
 	stray  time.Duration // see fleet.Timing
 	stop   func()
+}
+
+// faults decides which changes fail. What it decides may change while the fleet works.
+type faults struct {
+	mu   sync.Mutex
+	fail func(op string) error
+}
+
+func (f *faults) when(fail func(op string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = fail
+}
+
+func (f *faults) of(op string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail == nil {
+		return nil
+	}
+	return f.fail(op)
 }
 
 // newWorld returns a world whose fleet is loaded and keeps house. The text is
@@ -52,6 +74,7 @@ func newWorld(t *testing.T, network string) *world {
 	kernel := hosttest.NewFake()
 	w := &world{t: t, dir: t.TempDir(), kernel: kernel, rules: firewalltest.NewKernel(), driver: &driver{kernel: kernel}}
 	w.vmms = &stubborn{VMMs: fleet.OnHost(w.driver, nil)}
+	w.kernel.Fail, w.rules.Fail = w.faults.kernel.of, w.faults.rules.of
 	var err error
 	if w.cfg, err = config.Parse("[network]\n"+network+"[network.bridge]\nenabled = true\n", nil); err != nil {
 		t.Fatal(err)

@@ -158,12 +158,12 @@ func TestDeathThatIsNotNoted(t *testing.T) {
 // and keep their slots; housekeeping goes on from there.
 func TestSlotsOfWhatIsNotUndone(t *testing.T) {
 	w := newWorld(t, "subnet = \"172.16.0.0/28\"\n")
-	w.kernel.Fail = func(op string) error {
+	w.faults.kernel.when(func(op string) error {
 		if strings.HasPrefix(op, "create") {
 			return errBroken
 		}
 		return nil
-	}
+	})
 	w.hook.failWhen(func(op effect.Op) bool { return op == "store.retire" })
 	if err := w.deploy("web", 2); !errors.Is(err, errBroken) {
 		t.Fatalf("error %v", err)
@@ -171,7 +171,7 @@ func TestSlotsOfWhatIsNotUndone(t *testing.T) {
 	if used, _, _ := w.Slots(); used != 2 {
 		t.Errorf("%d slots used, and 2 VMs have rows", used)
 	}
-	w.kernel.Fail = nil
+	w.faults.kernel.when(nil)
 	w.hook.failWhen(nil)
 	w.must(w.deploy("next", 2))
 	w.whole()

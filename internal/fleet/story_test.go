@@ -74,29 +74,29 @@ func TestAllOrNothing(t *testing.T) {
 			})
 		}, func(w *world) { w.driver.failWhen(nil) }},
 		{"link", func(w *world) {
-			w.kernel.Fail = func(op string) error {
+			w.faults.kernel.when(func(op string) error {
 				if strings.HasPrefix(op, "create") {
 					return seventh(op)
 				}
 				return nil
-			}
-		}, func(w *world) { w.kernel.Fail = nil }},
+			})
+		}, func(w *world) { w.faults.kernel.when(nil) }},
 		{"group", func(w *world) {
-			w.kernel.Fail = func(op string) error {
+			w.faults.kernel.when(func(op string) error {
 				if strings.HasPrefix(op, "group") {
 					return seventh(op)
 				}
 				return nil
-			}
-		}, func(w *world) { w.kernel.Fail = nil }},
+			})
+		}, func(w *world) { w.faults.kernel.when(nil) }},
 		{"rule", func(w *world) {
-			w.rules.Fail = func(op string) error {
+			w.faults.rules.when(func(op string) error {
 				if op == "add new" {
 					return broken
 				}
 				return nil
-			}
-		}, func(w *world) { w.rules.Fail = nil }},
+			})
+		}, func(w *world) { w.faults.rules.when(nil) }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
