@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -73,7 +74,9 @@ func connectedRoutes(conn *netlink.Conn, list func(read func() error) error, ind
 				}
 			})
 		})
-		if err != nil {
+		// A kernel that has had no route yet has no table (net/ipv4/fib_frontend.c
+		// inet_dump_fib).
+		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
 	}
