@@ -200,7 +200,7 @@ func TestDiskReadOnly(t *testing.T) {
 	s.unchanged("after what was refused", before)
 	var console strings.Builder
 	must(t, s.Console(s.soon(), "web-0", &console, false))
-	if !strings.Contains(console.String(), "guest on zvm") {
+	if !strings.Contains(console.String(), "guest runs") {
 		t.Errorf("console of a VM: %q", console.String())
 	}
 

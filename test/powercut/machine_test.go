@@ -52,7 +52,9 @@ func newKit(t *testing.T) kit {
 	program, err := os.ReadFile(zwrmtest.Binary(t, "zwrmd"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(root, "bin/zwrmd"), program, 0o755))
-	must(t, os.Symlink("/init", filepath.Join(root, "bin", qemu())))
+	for _, program := range []string{qemu(), "prlimit"} {
+		must(t, os.Symlink("/init", filepath.Join(root, "bin", program)))
+	}
 	for name, text := range map[string]string{
 		"etc/group":            "",
 		"etc/zwrm/config.toml": config,

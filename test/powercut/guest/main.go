@@ -26,7 +26,11 @@ const (
 )
 
 func main() {
-	if name := filepath.Base(os.Args[0]); strings.HasPrefix(name, "qemu-system-") {
+	switch name := filepath.Base(os.Args[0]); {
+	case name == "prlimit":
+		fmt.Fprintln(os.Stderr, prlimit(os.Args[1:]))
+		os.Exit(1)
+	case strings.HasPrefix(name, "qemu-system-"):
 		os.Exit(vmm(os.Args[1:]))
 	}
 	if os.Getpid() != 1 {

@@ -8,10 +8,19 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 )
 
-// vmm is what zwrmd takes for QEMU: it passes the trial run, holds its TAP, writes a
-// line on the console, and says on the control socket that its guest runs.
+// prlimit becomes the program that it is to run, without the limits. It returns only an
+// error.
+func prlimit(args []string) error {
+	program := args[slices.Index(args, "--")+1:]
+	return syscall.Exec(program[0], program, os.Environ())
+}
+
+// vmm is what zwrmd takes for QEMU: it passes the trial run, holds the TAP that it
+// inherits, writes a line on the console, and says on the control socket that its guest
+// runs.
 func vmm(args []string) int {
 	if slices.Contains(args, "-version") {
 		return 0
@@ -22,7 +31,7 @@ func vmm(args []string) int {
 		}
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, serveGuest(option(args, "ifname="), option(args, "unix:")))
+	fmt.Fprintln(os.Stderr, serveGuest(option(args, "unix:")))
 	return 1
 }
 
@@ -34,10 +43,7 @@ func option(args []string, prefix string) string {
 }
 
 // serveGuest returns only an error: it is zwrmd that ends a VMM.
-func serveGuest(tap, control string) error {
-	if _, err := openTAP(tap); err != nil {
-		return err
-	}
+func serveGuest(control string) error {
 	listener, err := net.Listen("unix", control)
 	if err != nil {
 		return err
@@ -46,7 +52,7 @@ func serveGuest(tap, control string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(console, "guest on", tap)
+	fmt.Fprintln(console, "guest runs")
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
