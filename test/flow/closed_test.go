@@ -98,11 +98,15 @@ func oneWay() [][2]string {
 // sendOneWay sends a datagram from each sender to its receiver.
 func (w *world) sendOneWay(t *testing.T, port uint16) {
 	t.Helper()
+	// One for each sender: a closed one may keep its port for a moment, where another
+	// test starts a program.
+	conns := map[string]*net.UDPConn{}
 	for _, name := range oneWay() {
 		from, to := w.machines[name[0]], w.machines[name[1]]
-		conn := listenUDP(t, from.Namespace, netip.AddrPortFrom(netip.IPv4Unspecified(), port))
-		_, _ = conn.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.address, 9000))) // fails where OUTPUT drops
-		conn.Close()
+		if conns[name[0]] == nil {
+			conns[name[0]] = listenUDP(t, from.Namespace, netip.AddrPortFrom(netip.IPv4Unspecified(), port))
+		}
+		_, _ = conns[name[0]].WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(to.address, 9000))) // fails where OUTPUT drops
 	}
 }
 
