@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 time=${1:-1m}
 
 grep -rl --include='*_test.go' '^func Fuzz' internal | xargs -n 1 dirname | sort -u | while read -r package; do
-	for target in $(grep -ho '^func Fuzz[A-Za-z]*' "$package"/*_test.go | cut -c 6-); do
+	grep -ho '^func Fuzz[A-Za-z]*' "$package"/*_test.go | cut -c 6- | while read -r target; do
 		echo "== $package $target"
-		go test "./$package" -run '^$' -fuzz "^$target\$" -fuzztime "$time"
+		go test "./$package" -run '^$' -fuzz "^$target\$" -fuzztime "$time" </dev/null
 	done
 done
