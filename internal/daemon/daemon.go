@@ -190,6 +190,9 @@ func start(ctx context.Context, stop func(), tasks []task) *errgroup.Group {
 // the rules, by which nothing passes that must not. It reports whether links are
 // left to make, mend or delete.
 func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) (left bool, err error) {
+	if err := d.images.Sweep(); err != nil {
+		d.log.Warn("unfinished images stay", "error", err)
+	}
 	if err := fleet.Load(ctx); err != nil {
 		return false, err
 	}

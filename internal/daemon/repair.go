@@ -10,6 +10,9 @@ import (
 const (
 	// repairEvery is the time between two comparisons of everything.
 	repairEvery = 30 * time.Second
+	// firstRetry is the time until the next one if the last has failed: VMs may be
+	// without a network. It doubles each time, up to the other.
+	firstRetry = time.Second
 	// settle is how long after a change by somebody else one looks what it did. A
 	// program that starts or reloads makes many in a row.
 	settle = 100 * time.Millisecond
@@ -27,15 +30,17 @@ func (d *Daemon) suspect() {
 // that are left to make since the start, while requests come in already.
 func (n network) keep(left bool) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		if left {
-			n.makeLinks(ctx)
+		wait := repairEvery
+		if left && !n.makeLinks(ctx) {
+			wait = firstRetry
 		}
-		return n.repair(ctx)
+		return n.repair(ctx, wait)
 	}
 }
 
-// makeLinks brings the links to the plan. What fails is tried again with each repair.
-func (n network) makeLinks(ctx context.Context) {
+// makeLinks brings the links to the plan, and reports whether all stand. What fails is
+// tried again with each repair.
+func (n network) makeLinks(ctx context.Context) bool {
 	_, err := n.daemon.reconciler.Sync(ctx)
 	err = errors.Join(err, n.fleet.Reconnect(context.WithoutCancel(ctx), n.daemon.reconciler.Rebuilt()))
 	switch {
@@ -45,14 +50,15 @@ func (n network) makeLinks(ctx context.Context) {
 	default:
 		n.daemon.log.Info("links stand")
 	}
+	return err == nil
 }
 
 // repair compares kernel and plan when something may have changed, and from time
-// to time.
-func (n network) repair(ctx context.Context) error {
+// to time: all of it after wait for the first time.
+func (n network) repair(ctx context.Context, wait time.Duration) error {
 	var restarts sync.WaitGroup // of VMs; they hold up no mending
 	defer restarts.Wait()
-	everything := time.NewTicker(repairEvery)
+	everything, retry := time.NewTimer(wait), firstRetry
 	defer everything.Stop()
 	later := time.NewTimer(repairEvery)
 	defer later.Stop()
@@ -78,6 +84,14 @@ func (n network) repair(ctx context.Context) error {
 		wait, err := n.mend(ctx, all)
 		if err != nil && ctx.Err() == nil {
 			n.daemon.log.Error("network not mended", "error", err)
+		}
+		switch {
+		case all && err == nil:
+			everything.Reset(repairEvery)
+			retry = firstRetry
+		case all:
+			everything.Reset(retry)
+			retry = min(2*retry, repairEvery)
 		}
 		// However fast somebody changes something, half of the time is not spent on it.
 		pause = settle + time.Since(began)

@@ -80,19 +80,27 @@ func (f *Fleet) bring(ctx context.Context, app model.App, spec model.Spec) (mode
 		return app, err
 	}
 	keep := vms[:min(len(vms), spec.Scale)]
-	err = f.startAll(ctx, grown)
-	if err == nil {
+	gone := vms[len(keep):]
+	if err = f.startAll(ctx, grown); err == nil {
 		err = f.roll(ctx, keep, spec)
 	}
-	if err != nil {
-		app.Spec = was
-		return app, errors.Join(err, f.shrink(context.WithoutCancel(ctx), app, grown))
-	}
-	if gone := vms[len(keep):]; len(gone) > 0 {
-		// The new VMs run; the old ones go even if the one who asked goes away.
-		if err := f.shrink(context.WithoutCancel(ctx), app, gone); err != nil {
-			return app, err
+	// The new VMs run; the old ones go even if the one who asked goes away.
+	lasting := context.WithoutCancel(ctx)
+	marked := false
+	if err == nil && len(gone) > 0 {
+		if marked, err = f.retire(lasting, app, gone); err != nil && !marked {
+			err = errors.Join(err, f.unroll(lasting, keep, spec))
 		}
+	}
+	switch {
+	case err != nil && !marked:
+		app.Spec = was
+		return app, errors.Join(err, f.shrink(lasting, app, grown))
+	case err == nil && len(gone) > 0:
+		err = f.bury(lasting, app, gone)
+	}
+	if err != nil {
+		return app, err
 	}
 	f.Events.Publish(event.App, string(app.Name), fmt.Sprintf("scale %d, image %s", spec.Scale, spec.Image))
 	return app, nil
@@ -170,21 +178,25 @@ func (f *Fleet) roll(ctx context.Context, vms []model.VM, spec model.Spec) error
 		if sameMachine(vm.Spec, spec) {
 			continue
 		}
-		was := vm.Spec
-		vm.Spec = spec
-		if err := f.restart(ctx, vm); err != nil {
-			undo := context.WithoutCancel(ctx)
-			vm.Spec = was
-			errs := []error{fmt.Errorf("update VM %q: %w", vm.Name, err), f.restartOrFail(undo, vm)}
-			for _, earlier := range vms[:i] {
-				if !sameMachine(earlier.Spec, spec) {
-					errs = append(errs, f.restartOrFail(undo, earlier))
-				}
-			}
-			return errors.Join(errs...)
+		now := vm
+		now.Spec = spec
+		if err := f.restart(ctx, now); err != nil {
+			err = fmt.Errorf("update VM %q: %w", vm.Name, err)
+			return errors.Join(err, f.unroll(context.WithoutCancel(ctx), vms[:i+1], spec))
 		}
 	}
 	return nil
+}
+
+// unroll has the VMs run again what they ran before they were brought to the spec.
+func (f *Fleet) unroll(ctx context.Context, vms []model.VM, spec model.Spec) error {
+	var errs []error
+	for _, vm := range vms {
+		if !sameMachine(vm.Spec, spec) {
+			errs = append(errs, f.restartOrFail(ctx, vm))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sameMachine reports whether a VM of one spec is as good as one of the other.

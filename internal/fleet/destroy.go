@@ -40,27 +40,35 @@ func (f *Fleet) Destroy(ctx context.Context, name model.Name) error {
 // rows go last, so that a crash or an error on the way leaves rows in state
 // stopping; the next start, or housekeeping, takes up from there.
 func (f *Fleet) shrink(ctx context.Context, app model.App, vms []model.VM) error {
-	err := f.retire(ctx, app, vms)
-	if err == nil {
-		err = f.bury(ctx, app, vms)
-	}
-	if err != nil {
-		f.brokenOff.Store(true)
-	}
-	return err
-}
-
-// retire marks the VMs as going and cuts them off.
-func (f *Fleet) retire(ctx context.Context, app model.App, vms []model.VM) error {
-	defer f.Network.Begin()()
-	if err := f.Store.Retire(ctx, app, ids(vms)); err != nil {
+	if _, err := f.retire(ctx, app, vms); err != nil {
 		return err
 	}
-	return f.Network.Close(ctx, vms...)
+	return f.bury(ctx, app, vms)
+}
+
+// retire marks the VMs as going and cuts them off. Their marks are the point of no
+// return: an error before them has changed nothing, and one after them is told, but
+// undone by nobody, since housekeeping removes what is marked.
+func (f *Fleet) retire(ctx context.Context, app model.App, vms []model.VM) (marked bool, err error) {
+	defer f.Network.Begin()()
+	if err := f.Store.Retire(ctx, app, ids(vms)); err != nil {
+		f.brokenOff.Store(true) // the row may be that of a change which is undone here
+		return false, err
+	}
+	if err := f.Network.Close(ctx, vms...); err != nil {
+		f.brokenOff.Store(true)
+		return true, err
+	}
+	return true, nil
 }
 
 // bury stops the VMMs of retired VMs, and removes networks and rows.
-func (f *Fleet) bury(ctx context.Context, app model.App, vms []model.VM) error {
+func (f *Fleet) bury(ctx context.Context, app model.App, vms []model.VM) (err error) {
+	defer func() {
+		if err != nil {
+			f.brokenOff.Store(true)
+		}
+	}()
 	var stops errgroup.Group
 	for _, vm := range vms {
 		stops.Go(func() error { return f.stop(ctx, vm) })

@@ -209,7 +209,11 @@ func (f *Fleet) Run(ctx context.Context) error {
 func (f *Fleet) tidy(ctx context.Context) error {
 	errs := []error{f.Store.PruneReleased(ctx, time.Now()), f.stopStrays(ctx)}
 	if f.brokenOff.Swap(false) {
-		errs = append(errs, f.finishAll(ctx))
+		err := f.finishAll(ctx)
+		if err != nil {
+			f.brokenOff.Store(true)
+		}
+		errs = append(errs, err)
 	}
 	f.mu.Lock()
 	running := slices.Collect(maps.Keys(f.machines))

@@ -163,7 +163,7 @@ func (f *Fleet) Restart(ctx context.Context, name model.Name) error {
 }
 
 // restartOrFail restarts the VM. If it does not start it counts as failed, and is
-// tried again later.
+// tried again later: it cannot be had back as it was, since it was stopped.
 func (f *Fleet) restartOrFail(ctx context.Context, vm model.VM) error {
 	err := f.restart(ctx, vm)
 	if err != nil {

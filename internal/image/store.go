@@ -103,7 +103,7 @@ func (s *Store) Add(ctx context.Context, source Source) (Image, error) {
 	if err := effect.Do(s.hook, opMakeRoot, func() error { return os.MkdirAll(s.dir, 0o700) }); err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
-	if err := s.sweep(source.Name); err != nil {
+	if err := s.sweep(); err != nil {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
 	var folder string
@@ -124,6 +124,17 @@ func (s *Store) Add(ctx context.Context, source Source) (Image, error) {
 		return Image{}, fmt.Errorf("add image %q: %w", source.Name, err)
 	}
 	return s.Get(source.Name)
+}
+
+// Sweep removes what a crash left of images: folders that were not yet filled, or not
+// yet removed. Add and Remove do so by themselves.
+func (s *Store) Sweep() error {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	if err := s.sweep(); err != nil {
+		return fmt.Errorf("remove unfinished images: %w", err)
+	}
+	return nil
 }
 
 // Get returns an image, or a *model.Problem that says there is none.
@@ -185,7 +196,7 @@ func (s *Store) List() ([]Image, error) {
 func (s *Store) Remove(name model.Name) error {
 	s.changes.Lock()
 	defer s.changes.Unlock()
-	if err := s.sweep(name); err != nil {
+	if err := s.sweep(); err != nil {
 		return fmt.Errorf("remove image %q: %w", name, err)
 	}
 	// Away under its name first, so that a crash leaves no image without a part.
@@ -225,9 +236,9 @@ func (s *Store) fill(ctx context.Context, folder string, parts []part, args stri
 	return errors.Join(syncPath(filepath.Join(folder, facts)), syncPath(folder))
 }
 
-// sweep removes what a crash left of earlier attempts on this name.
-func (s *Store) sweep(name model.Name) error {
-	old, err := filepath.Glob(filepath.Join(s.dir, unfinished+string(name)+".*"))
+// sweep removes what is left of earlier attempts.
+func (s *Store) sweep() error {
+	old, err := filepath.Glob(filepath.Join(s.dir, unfinished+"*"))
 	if err != nil {
 		return err
 	}

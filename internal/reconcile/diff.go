@@ -11,6 +11,9 @@ import (
 	"zwrm/internal/plan"
 )
 
+// nothing is what a Difference has found where there is nothing.
+const nothing = "missing"
+
 // linkDiff is what has to be done to links to bring them to a plan.
 type linkDiff struct {
 	shut      []string              // in the wrong group, or nobody's: to be closed first
@@ -53,7 +56,7 @@ func diffLinks(layout ipam.Layout, want []plan.Link, have []host.Link) linkDiff 
 		switch {
 		case !ok && w.Optional:
 		case !ok:
-			diff.find(w.Name, describe(w), "missing")
+			diff.find(w.Name, describe(w), nothing)
 			diff.work = append(diff.work, linkWork{Link: w, build: true, missing: true, regroup: true})
 		default:
 			diff.compare(w, h)
@@ -143,7 +146,7 @@ func (d *linkDiff) shape(w plan.Link, h host.Link) bool {
 	if len(h.Addresses) != 1 || h.Addresses[0] != w.Address {
 		d.find(w.Name, "inet "+w.Address.String(), "inet "+join(h.Addresses))
 	} else if len(h.Unrouted) > 0 {
-		d.find(w.Name, "route to "+join(h.Unrouted), "missing")
+		d.find(w.Name, "route to "+join(h.Unrouted), nothing)
 	}
 	for _, wrong := range h.Hardening.Wrong {
 		d.find(w.Name, "the settings of a TAP", wrong)
@@ -192,7 +195,7 @@ func diffBridge(want *plan.Bridge, have []host.Link) (findings []firewall.Differ
 		}
 	}
 	if missing {
-		findings = append(findings, bridgeDifference(want, "missing"))
+		findings = append(findings, bridgeDifference(want, nothing))
 	}
 	return findings, leftovers
 }

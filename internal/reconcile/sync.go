@@ -78,7 +78,9 @@ func (r *Reconciler) alone(ctx context.Context) (end func(), err error) {
 	}
 }
 
-// stand does what Stand does, and returns what is left to do.
+// stand does what Stand does, and returns what is left to do. The first one, which is a
+// start of zwrmd, is undone when it fails. A later one is not: what it has mended of
+// somebody else's changes is better than what was there.
 func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference, error) {
 	r.changes.Lock()
 	defer r.changes.Unlock()
@@ -86,6 +88,7 @@ func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference
 	if err != nil {
 		return linkDiff{}, nil, fmt.Errorf("compare the network: %w", err)
 	}
+	first := !r.applied
 	r.adopt(c.vms)
 	r.observe(&c.links, true)
 	findings := c.findings()
@@ -99,6 +102,9 @@ func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference
 		// An earlier zwrmd left all as it should be. The firewall takes changes only
 		// to rules that it was given, which writes nothing where they stand.
 		err = r.applyRules(ctx, c.want.Policy, c.slots())
+	}
+	if err != nil && first {
+		err = errors.Join(err, r.takeBack(ctx, c))
 	}
 	r.begin(c.links)
 	return c.links, findings, err
@@ -128,6 +134,7 @@ type comparison struct {
 	base  []firewall.Difference // of settings and the bridge
 	rules []firewall.Difference
 	links linkDiff
+	up    bool // a TAP of ours is up
 }
 
 // findings returns all that can be mended.
@@ -163,6 +170,7 @@ func (r *Reconciler) compare(ctx context.Context) (c comparison, err error) {
 	if err := reads.Wait(); err != nil {
 		return c, err
 	}
+	c.up = isUp(have)
 	r.seeUplink(have)
 	c.want = plan.ForVMs(r.network, r.Uplink(), c.vms)
 	if c.base, err = r.compareSettings(c.want.Sysctls); err != nil {

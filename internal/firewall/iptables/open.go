@@ -143,8 +143,13 @@ func (d *Dataplane) try(ctx context.Context, t xtables.Tool, needed ...feature) 
 		take.line("*%s\n:%s - [0:0]\n-X %[2]s\nCOMMIT", name, probeChain)
 	}
 	err := t.Restore(ctx, put.String())
-	// Where a table cannot be written, neither was the scratch chain.
-	if gone := t.Restore(context.WithoutCancel(ctx), take.String()); err == nil {
+	// Where a table cannot be written, neither was the scratch chain. Where it is, it is
+	// tried again, since nobody else would take it away if zwrmd does not start.
+	gone := t.Restore(context.WithoutCancel(ctx), take.String())
+	if err == nil && gone != nil {
+		gone = t.Restore(context.WithoutCancel(ctx), take.String())
+	}
+	if err == nil {
 		err = gone
 	}
 	return err
