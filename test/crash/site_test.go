@@ -60,7 +60,7 @@ func newSite(t *testing.T, programs, plane string) *site {
 	s := &site{Host: zwrmtest.NewHost(t), t: t, programs: programs, plane: plane, configured: plane, jobs: make(chan func())}
 	s.daemon = s.NewDaemon(t, s.settings(nil))
 	s.Client = client.New(s.daemon.Socket)
-	t.Cleanup(s.Client.Close)
+	t.Cleanup(s.Close)
 	s.giver = order.NewGiver(filepath.Join(s.Dir, "orders"))
 	var err error
 	s.Do(t, func() { s.kernel, err = host.Open(nil) })

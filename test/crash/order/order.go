@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"zwrm/internal/effect"
 )
@@ -86,7 +87,8 @@ func New() (*Taker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for orders: %w", err)
 	}
-	go func() { _ = http.Serve(listener, http.HandlerFunc(t.serve)) }()
+	server := &http.Server{Handler: http.HandlerFunc(t.serve), ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
 	return t, nil
 }
 
