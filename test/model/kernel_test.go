@@ -31,7 +31,6 @@ import (
 // They do not run at the same time: a program that is just being started holds the
 // database's lock for a moment.
 func TestOnKernel(t *testing.T) {
-	t.Parallel()
 	done := newTally(*onKernel)
 	own, err := host.Open(nil)
 	if err != nil {

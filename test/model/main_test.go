@@ -41,7 +41,6 @@ func TestMain(m *testing.M) {
 // TestInMemory has the real fleet, reconciler and database on a kernel, a
 // dataplane and VMMs in memory, and a clock that the test moves.
 func TestInMemory(t *testing.T) {
-	t.Parallel() // the other one waits for the kernel most of the time
 	done := newTally(*inMemory)
 	t.Run("workers", func(t *testing.T) {
 		for worker := range runtime.GOMAXPROCS(0) {
