@@ -54,6 +54,9 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 				continue
 			}
 		}
+		if link.missing {
+			r.miss(link.Link)
+		}
 		if link.build {
 			tap := tap(link.Link)
 			tap.Reroute = link.reroute
@@ -62,9 +65,7 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 				continue
 			}
 		}
-		if link.missing {
-			r.noteRebuilt(link.Link)
-		}
+		r.noteRebuilt(link.Name)
 		if link.regroup {
 			groups[link.Group] = append(groups[link.Group], link.Name)
 		}
@@ -129,16 +130,27 @@ func (r *Reconciler) wasTouched(name string) bool {
 	return ok && touched
 }
 
-// noteRebuilt keeps in mind that a TAP was made anew. That of a closed VM interests
-// nobody: no VMM runs that had the old one.
-func (r *Reconciler) noteRebuilt(link plan.Link) {
+// miss notes that a TAP is not there. That of a closed VM interests nobody: no VMM runs
+// that had one.
+func (r *Reconciler) miss(link plan.Link) {
 	slot, ok := ipam.ParseTAP(link.Name)
 	if !ok || link.Group == model.GroupUnassigned {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rebuilt[slot] = struct{}{}
+	r.rebuilt[slot] = false
+}
+
+// noteRebuilt notes that a TAP is whole. If it was missed it was made anew, perhaps by
+// an earlier try, which failed behind that.
+func (r *Reconciler) noteRebuilt(name string) {
+	slot, ok := ipam.ParseTAP(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, missed := r.rebuilt[slot]; ok && missed {
+		r.rebuilt[slot] = true
+	}
 }
 
 // Rebuilt returns the slots whose TAP was missing and made anew since the last
@@ -146,8 +158,14 @@ func (r *Reconciler) noteRebuilt(link plan.Link) {
 func (r *Reconciler) Rebuilt() []ipam.Slot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	slots := slices.Sorted(maps.Keys(r.rebuilt))
-	clear(r.rebuilt)
+	var slots []ipam.Slot
+	for slot, made := range r.rebuilt {
+		if made {
+			slots = append(slots, slot)
+			delete(r.rebuilt, slot)
+		}
+	}
+	slices.Sort(slots)
 	return slots
 }
 

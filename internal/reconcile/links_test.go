@@ -173,3 +173,29 @@ func TestRebuilt(t *testing.T) {
 		t.Errorf("told twice: %v", got)
 	}
 }
+
+// TestRebuiltHalf: a TAP that a Sync began to make, and could not take back when it
+// failed, counts as made anew when the next one has completed it.
+func TestRebuiltHalf(t *testing.T) {
+	w := newWorld(t)
+	w.rows = []model.VM{vm(1, 0)}
+	broken := errors.New("broken on purpose")
+	w.kernel.Fail = func(op string) error {
+		if op != "create zvm0" {
+			return nil
+		}
+		w.must(w.kernel.AddLink(host.Link{Name: "zvm0", Kind: host.KindTAP, Group: model.GroupUnassigned}))
+		return broken
+	}
+	if _, err := w.Sync(t.Context()); !errors.Is(err, broken) {
+		t.Fatalf("error %v", err)
+	}
+	if got := w.Rebuilt(); len(got) != 0 {
+		t.Errorf("rebuilt before it was whole: %v", got)
+	}
+	w.kernel.Fail = nil
+	w.sync()
+	if got := w.Rebuilt(); !slices.Equal(got, []ipam.Slot{0}) {
+		t.Errorf("rebuilt: %v", got)
+	}
+}

@@ -80,7 +80,7 @@ type Reconciler struct {
 	uplinkIs string // gone, down or up; empty: not looked yet
 	roster   *roster
 	touched  map[ipam.Slot]struct{} // changed by the short path since the last comparison
-	rebuilt  map[ipam.Slot]struct{} // see Rebuilt
+	rebuilt  map[ipam.Slot]bool     // TAPs that were missing; whether they are made anew
 	pending  int                    // links that are still to be done
 	strays   strays
 	fights   fights
@@ -99,7 +99,7 @@ func New(network config.Network, uplink plan.Uplink, kernel Kernel, rows Rows, e
 	return &Reconciler{
 		network: network, uplink: uplink, rows: rows, events: events, log: log,
 		links: kernel.Links, settings: kernel.Settings, firewall: kernel.Firewall,
-		syncing: make(chan struct{}, 1), touched: map[ipam.Slot]struct{}{}, rebuilt: map[ipam.Slot]struct{}{},
+		syncing: make(chan struct{}, 1), touched: map[ipam.Slot]struct{}{}, rebuilt: map[ipam.Slot]bool{},
 		roster: newRoster(), fights: fights{open: map[string]*bout{}}, history: history{repairs: map[string]int{}, took: newDurations()},
 	}
 }
