@@ -38,10 +38,12 @@ fuzz: ## every fuzz target for FUZZTIME; needs root
 lint: ## vet, formatting, golangci-lint, shellcheck, arm64 build
 	scripts/lint.sh
 
+BENCH ?= -json bench/results/performance.json -page docs/performance.md
 .PHONY: bench
-bench: ## attach and detach beside the bare kernel calls, with 0 and 16,384 VMs
+bench: build ## zwrmd beside the bare kernel calls and other programs, with up to 16,384 VMs, half an hour; writes the figures of docs/performance.md. Two minutes, and writes nothing: make bench BENCH=-quick
 	scripts/packages.sh test
-	cd test && go test ./bench -run '^$$' -bench tach -benchtime 200x -timeout 30m
+	cd bench && CGO_ENABLED=0 go build -o ../$(BUILD)/zwrm-bench .
+	$(BUILD)/zwrm-bench -bin $(BUILD) $(BENCH)
 
 .PHONY: bench-dataplanes
 bench-dataplanes: ## iptables and nftables beside plain routing; writes the figures of docs/dataplanes.md

@@ -16,12 +16,16 @@ for arch in amd64 arm64; do
 	CGO_ENABLED=0 GOARCH=$arch go build -o /dev/null ./cmd/zwrm-init
 	CGO_ENABLED=0 GOARCH=$arch go vet ./...
 done
-(cd test && go vet ./...)
+for module in test bench; do
+	(cd "$module" && go vet ./...)
+done
 
 echo "== golangci-lint"
 go build -C tools -o ../build/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 build/golangci-lint run ./...
-(cd test && ../build/golangci-lint run --config ../.golangci.yml ./...)
+for module in test bench; do
+	(cd "$module" && ../build/golangci-lint run --config ../.golangci.yml ./...)
+done
 
 echo "== shellcheck"
 git ls-files 'scripts/*.sh' .ci/run | xargs shellcheck

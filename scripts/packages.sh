@@ -23,12 +23,13 @@ esac
 
 # cpio, busybox-static and the two decompressors make the guest image; procps has
 # the pgrep of the demo, e2fsprogs the mkfs.ext4 of the tests, systemd the
-# systemd-analyze. nftables is nft, by which the tests read what zwrmd wrote. The rest is what the programs of
+# systemd-analyze. nftables is nft, by which the tests read what zwrmd wrote;
+# containernetworking-plugins is what the benchmark compares zwrmd with. The rest is what the programs of
 # neighbours.sh need of the machine; none of it is a service.
 guests="iproute2 iptables $qemu busybox-static cpio xz-utils zstd procps"
 case ${1:-} in
 demo) wanted=$guests ;;
-test) wanted="$guests e2fsprogs gcc libc6-dev nftables dbus-daemon python3 python3-dbus python3-gi libdevmapper1.02.1 systemd" ;;
+test) wanted="$guests e2fsprogs gcc libc6-dev nftables containernetworking-plugins dbus-daemon python3 python3-dbus python3-gi libdevmapper1.02.1 systemd" ;;
 lint) wanted=shellcheck ;;
 *) fail 'usage: packages.sh demo|test|lint' ;;
 esac

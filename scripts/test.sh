@@ -19,7 +19,7 @@ run_tests() {
 		go test -race -timeout 20m "$@" ./...
 		return
 	fi
-	packages=$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -v '^\./test/' | xargs -r -n 1 dirname | sort -u)
+	packages=$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -vE '^\./(test|bench)/' | xargs -r -n 1 dirname | sort -u)
 	# shellcheck disable=SC2086 # a list of words
 	go test "$@" $packages -args -update
 }
@@ -27,12 +27,15 @@ run_tests() {
 echo "== packages, with the race detector"
 run_tests -p 2
 
-echo "== guests, real microVMs, the specification"
+echo "== guests, real microVMs, the specification, the benchmark with few of everything"
 cd test
 # One package at a time, since each makes hosts of its own and times what does not
 # answer; and always, since go does not know that they run what is in build/.
 run_tests -p 1 -count=1
+cd ../bench
+run_tests -count=1
 [ "$update" = -update ] && exit
+cd ../test
 
 echo "== random histories, which took a small part of this above, with the race detector"
 go test -timeout 20m -count=1 -v ./model -memory 100000 -kernel 2000

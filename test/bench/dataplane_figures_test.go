@@ -1,18 +1,14 @@
 package bench_test
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"os"
-	"runtime"
-	"strings"
 	"time"
 
 	"zwrm/test/bench/figures"
+	"zwrm/test/page"
 )
 
-const page = "../../docs/dataplanes.md"
+const dataplanesPage = "../../docs/dataplanes.md"
 
 // results is what one run found out.
 type results struct {
@@ -49,8 +45,8 @@ func (r *results) text() (string, error) {
 	}
 	return fmt.Sprintf("Taken on: %s.\n\n", r.hardware) +
 		fmt.Sprintf("Packets between two VMs of one app, with %s apps of %d VMs: medians of %s rounds, and what 80 %% of the rounds are between.\n\n",
-			number(r.apps), vmsPerApp, number(rounds)) +
-		markdown(traffic) + "\nChanges of rules: medians.\n\n" + markdown(changes), nil
+			page.Number(r.apps), vmsPerApp, page.Number(rounds)) +
+		page.Table(traffic) + "\nChanges of rules: medians.\n\n" + page.Table(changes), nil
 }
 
 func (r *results) trafficTable() (table [][]string, rounds int, err error) {
@@ -72,7 +68,7 @@ func (r *results) trafficTable() (table [][]string, rounds int, err error) {
 func (r *results) changesTable() ([][]string, error) {
 	head := []string{"", "target"}
 	for _, n := range r.sizes {
-		head = append(head, number(n)+" apps")
+		head = append(head, page.Number(n)+" apps")
 	}
 	table := [][]string{append(head, "most to fewest")}
 	for _, row := range figures.Changes() {
@@ -106,55 +102,4 @@ func verdict(target figures.Target, figure float64) string {
 		return target.String() + ": reached"
 	}
 	return target.String() + ": missed"
-}
-
-// markdown returns a table whose first row is its head.
-func markdown(table [][]string) string {
-	var out strings.Builder
-	for i, cells := range table {
-		fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | "))
-		if i == 0 {
-			out.WriteString(strings.Repeat("|---", len(cells)) + "|\n")
-		}
-	}
-	return out.String()
-}
-
-// number returns a number with a comma before the last three digits.
-func number(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", number(n/1000), n%1000)
-}
-
-// write puts the figures into a page.
-func write(page, text string) error {
-	old, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	before, rest, begins := bytes.Cut(old, []byte(figures.Begin+"\n"))
-	_, after, ends := bytes.Cut(rest, []byte(figures.End+"\n"))
-	if !begins || !ends {
-		return errors.New("the page has no place for figures")
-	}
-	fresh := string(before) + figures.Begin + "\n" + text + figures.End + "\n" + string(after)
-	return os.WriteFile(page, []byte(fresh), 0o644)
-}
-
-// hardware describes what the figures were taken on.
-func hardware(versions ...string) (string, error) {
-	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "", err
-	}
-	model := runtime.GOARCH
-	for line := range strings.Lines(string(cpuinfo)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			model = strings.TrimSpace(value)
-			break
-		}
-	}
-	return fmt.Sprintf("%s, %d processors, %s", model, runtime.NumCPU(), strings.Join(versions, ", ")), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"testing"
@@ -171,10 +172,10 @@ func openTAP(t testing.TB, name string) int {
 
 // neighbour returns the request for a lasting neighbour entry.
 func neighbour(t testing.TB, link string, address netip.Addr, mac ipam.MAC) *netlink.Request {
-	index, err := indexOf(link)
+	device, err := net.InterfaceByName(link)
 	must(t, err)
 	fixed := [unix.SizeofNdMsg]byte{unix.AF_INET}
-	binary.NativeEndian.PutUint32(fixed[4:], uint32(index))
+	binary.NativeEndian.PutUint32(fixed[4:], uint32(device.Index))
 	binary.NativeEndian.PutUint16(fixed[8:], unix.NUD_PERMANENT)
 	request := netlink.NewRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, fixed[:])
 	request.Bytes(unix.NDA_DST, address.AsSlice())

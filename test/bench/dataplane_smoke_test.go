@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -144,8 +143,7 @@ func TestSum(t *testing.T) {
 	}
 }
 
-// TestText: the figures have a line for each row, or are none; and take the place of
-// those in the page.
+// TestText: the figures have a line for each row, or are none.
 func TestText(t *testing.T) {
 	r := &results{scale: scale{apps: 1600, sizes: []int{10, 10000}}, traffic: map[string]outcome{}, changes: map[string][]time.Duration{}}
 	for _, row := range figures.Traffic() {
@@ -175,17 +173,5 @@ func TestText(t *testing.T) {
 		if !strings.Contains(text, line) {
 			t.Errorf("no %q in\n%s", line, text)
 		}
-	}
-	path := filepath.Join(t.TempDir(), "page.md")
-	must(t, os.WriteFile(path, []byte("before\n"+figures.Begin+"\nold\n"+figures.End+"\nafter\n"), 0o600))
-	for range 2 {
-		must(t, write(path, "new\n"))
-	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != "before\n"+figures.Begin+"\nnew\n"+figures.End+"\nafter\n" {
-		t.Errorf("page %q, %v", got, err)
-	}
-	must(t, os.WriteFile(path, []byte(figures.End+"\n"+figures.Begin+"\n"), 0o600))
-	if err := write(path, "new\n"); err == nil {
-		t.Error("a page without a place for figures was written")
 	}
 }

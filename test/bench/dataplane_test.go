@@ -7,9 +7,19 @@ import (
 
 	"zwrm/internal/host/nstest"
 	"zwrm/test/bench/figures"
+	"zwrm/test/page"
 )
 
 var update = flag.Bool("update", false, "BenchmarkDataplanes writes its figures into docs/dataplanes.md")
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // scale is the size of what is compared.
 type scale struct {
@@ -49,7 +59,7 @@ func BenchmarkDataplanes(b *testing.B) {
 	must(b, err)
 	b.Log("\n" + text)
 	if *update {
-		must(b, write(page, text))
+		must(b, page.Write(dataplanesPage, text))
 	}
 }
 
@@ -58,7 +68,7 @@ func newResults(t testing.TB, size scale) *results {
 	r := &results{scale: size, traffic: map[string]outcome{}, changes: map[string][]time.Duration{}}
 	nstest.New(t).Do(t, func() {
 		var err error
-		r.hardware, err = hardware(openDataplane(t, onNftables).Version(), openDataplane(t, onIptables).Version())
+		r.hardware, err = page.Hardware(openDataplane(t, onNftables).Version(), openDataplane(t, onIptables).Version())
 		must(t, err)
 	})
 	return r

@@ -1,4 +1,3 @@
-// Package bench measures attach and detach beside the bare kernel calls for the
-// same objects, with no VM and with 16,384 VMs present; and the two dataplanes
-// beside plain routing. What is compared is measured in one run, in turn.
+// Package bench measures the two dataplanes beside plain routing, in one run and in
+// turn, and how fast drift is mended with 8 VMs and with 16,384.
 package bench

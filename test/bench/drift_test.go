@@ -3,7 +3,6 @@ package bench_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"zwrm/internal/client"
 	"zwrm/internal/config"
 	"zwrm/internal/wire"
+	"zwrm/test/page"
 	"zwrm/test/zwrmtest"
 )
 
@@ -20,7 +20,8 @@ const (
 	// changesAtOnce is how often a zwrmd is put to one change before another zwrmd is
 	// begun: a few more, and it takes them for a fight.
 	changesAtOnce = 4
-	driftVMs      = 8 // those that changes are made to
+	driftVMs      = 8     // those that changes are made to
+	full          = 16384 // as many as a /16 holds
 )
 
 // spoiling is a change that somebody makes behind zwrmd's back.
@@ -60,15 +61,19 @@ func BenchmarkDrift(b *testing.B) {
 	var columns []string
 	for _, dataplane := range []config.Dataplane{config.Iptables, config.Nftables} {
 		for _, vms := range []int{driftVMs, full} {
-			column := fmt.Sprintf("%s, %s VMs", dataplane, number(vms))
+			column := fmt.Sprintf("%s, %s VMs", dataplane, page.Number(vms))
 			columns = append(columns, column)
 			b.Run(column, func(b *testing.B) { timeDrift(b, dataplane, vms, column, took) })
 		}
 	}
-	text := driftText(columns, took)
+	kernel, err := page.Kernel()
+	must(b, err)
+	machine, err := page.Hardware(kernel)
+	must(b, err)
+	text := driftText(machine, columns, took)
 	b.Log("\n" + text)
 	if *update {
-		must(b, write(driftPage, text))
+		must(b, page.Write(driftPage, text))
 	}
 }
 
@@ -136,7 +141,7 @@ func followEvents(b *testing.B, c *client.Client) <-chan wire.Event {
 }
 
 // driftText returns the figures in Markdown.
-func driftText(columns []string, took map[string]map[string][]mending) string {
+func driftText(machine string, columns []string, took map[string]map[string][]mending) string {
 	table := [][]string{append([]string{""}, columns...)}
 	rounds := 0
 	for _, s := range spoilings() {
@@ -153,11 +158,7 @@ func driftText(columns []string, took map[string]map[string][]mending) string {
 		}
 		table = append(table, cells)
 	}
-	machine, err := hardware("Linux " + release())
-	if err != nil {
-		machine = err.Error()
-	}
-	return fmt.Sprintf("Taken on: %s.\n\nMilliseconds from the run of the command that makes the change: noticed (median) · mended (median) · mended (longest of %d).\n\n", machine, rounds) + markdown(table)
+	return fmt.Sprintf("Taken on: %s.\n\nMilliseconds from the run of the command that makes the change: noticed (median) · mended (median) · mended (longest of %d).\n\n", machine, rounds) + page.Table(table)
 }
 
 func byMended(a, b mending) int { return int(a.mended - b.mended) }
@@ -172,12 +173,3 @@ func middle(all []mending, of func(mending) time.Duration) string {
 }
 
 func milli(d time.Duration) string { return fmt.Sprintf("%.0f", milliseconds(d)) }
-
-// release returns the version of the kernel.
-func release() string {
-	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(text))
-}

@@ -22,13 +22,19 @@ const (
 	ready  = "ready"  // which are set up: so are those of its children
 )
 
-// Main is for TestMain. It runs the tests in a second process of the same binary,
-// which has its own network namespace (with lo up), its own mounts and a sysfs
-// that shows that network. The whole process is inside, with every goroutine and
-// child, so code under test needs no care for namespaces. It does not return.
+// Main is for TestMain: Enter, then the tests. It does not return.
+func Main(m *testing.M) {
+	Enter()
+	os.Exit(m.Run())
+}
+
+// Enter goes on in a second process of the same binary, which has its own network
+// namespace (with lo up), its own mounts and a sysfs that shows that network. The
+// whole process is inside, with every goroutine and child, so code under test needs
+// no care for namespaces. In the first process it does not return.
 //
 // Without root it fails: a privileged test that is skipped tests nothing.
-func Main(m *testing.M) {
+func Enter() {
 	switch os.Getenv(stage) {
 	case "":
 		os.Exit(outside())
@@ -38,7 +44,6 @@ func Main(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
 }
 
 // Inside reports whether Main made this process, which so has mounts of its own.
@@ -47,7 +52,7 @@ func Inside() bool { return os.Getenv(stage) != "" }
 // outside runs the same binary inside and returns its exit status.
 func outside() int {
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "nstest: these tests make network namespaces of their own and need root: run them as root")
+		fmt.Fprintln(os.Stderr, "nstest: this makes network namespaces of its own and needs root: run it as root")
 		return 1
 	}
 	// The kernel sends the signal when the thread that started the child ends.
@@ -65,7 +70,7 @@ func outside() int {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:
 		return exit.ExitCode()
 	}
-	fmt.Fprintln(os.Stderr, "nstest: run the tests in namespaces of their own:", err)
+	fmt.Fprintln(os.Stderr, "nstest: run in namespaces of its own:", err)
 	return 1
 }
 

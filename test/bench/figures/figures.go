@@ -5,12 +5,6 @@ import (
 	"strings"
 )
 
-// The figures in docs/dataplanes.md stand between these lines.
-const (
-	Begin = "<!-- figures -->"
-	End   = "<!-- end -->"
-)
-
 // Row is a line of the figures.
 type Row struct {
 	What   string

@@ -1,0 +1,199 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"image/color"
+	"math"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+
+	"zwrm/test/page"
+)
+
+// The names of the plots.
+const (
+	attachPlot = "attach.svg"
+	detachPlot = "detach.svg"
+	deployPlot = "deploy.svg"
+	peersPlot  = "peers.svg"
+)
+
+const width, height = 18 * vg.Centimeter, 9 * vg.Centimeter
+
+// Plots returns the plots, as SVG, by name.
+func (r *Results) Plots() (map[string][]byte, error) {
+	plots := map[string]*plot.Plot{
+		attachPlot: r.growthPlot(Attach),
+		detachPlot: r.growthPlot(Detach),
+		deployPlot: r.deployPlot(),
+	}
+	var err error
+	if plots[peersPlot], err = r.peersPlot(); err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for name, p := range plots {
+		if files[name], err = draws(p); err != nil {
+			return nil, fmt.Errorf("plot %q: %w", name, err)
+		}
+	}
+	return files, nil
+}
+
+func draws(p *plot.Plot) ([]byte, error) {
+	p.BackgroundColor = color.White // also on a dark page
+	canvas := vgsvg.New(width, height)
+	p.Draw(draw.New(canvas))
+	var out bytes.Buffer
+	_, err := canvas.WriteTo(&out)
+	return out.Bytes(), err
+}
+
+// curve is a line of a plot.
+type curve struct {
+	name   string
+	points plotter.XYs
+}
+
+// growthPlot has the medians by the number of VMs.
+func (r *Results) growthPlot(m Measure) *plot.Plot {
+	p := newPlot("VMs present", string(m)+", median, ms")
+	p.X.Tick.Marker = ticks(r.Levels)
+	var curves []curve
+	for _, by := range r.who(Growth, m) {
+		for _, pool := range r.pooled() {
+			c := curve{name: r.label(by, pool, r.PerApp[0])}
+			for _, present := range r.Levels {
+				if f, ok := r.Find(Key{Part: Growth, Measure: m, By: by, Pool: pool, Present: present, PerApp: r.PerApp[0]}); ok {
+					c.points = append(c.points, plotter.XY{X: float64(present), Y: f.P50})
+				}
+			}
+			curves = append(curves, c)
+		}
+	}
+	add(p, curves)
+	return p
+}
+
+// deployPlot has the time of each VM by how many are deployed at once.
+func (r *Results) deployPlot() *plot.Plot {
+	p := newPlot("VMs of one deploy", "network, median, ms per VM")
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ticks(r.Counts)
+	var curves []curve
+	for _, by := range r.who(Batch, Network) {
+		c := curve{name: by}
+		for _, n := range r.Counts {
+			if f, ok := r.Find(Key{Part: Batch, Measure: Network, By: by, Count: n}); ok {
+				c.points = append(c.points, plotter.XY{X: float64(n), Y: f.P50 / float64(n)})
+			}
+		}
+		curves = append(curves, c)
+	}
+	add(p, curves)
+	return p
+}
+
+func newPlot(x, y string) *plot.Plot {
+	p := plot.New()
+	p.X.Label.Text, p.Y.Label.Text = x, y
+	p.Legend.Top, p.Legend.Left = true, false
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
+	return p
+}
+
+// add draws the curves, with room above them for the legend.
+func add(p *plot.Plot, curves []curve) {
+	p.Add(plotter.NewGrid())
+	low, high := math.Inf(1), 0.0
+	n := 0
+	for _, c := range curves {
+		if len(c.points) == 0 {
+			continue
+		}
+		line := &plotter.Line{XYs: c.points, LineStyle: plotter.DefaultLineStyle}
+		line.Color, line.Width, line.Dashes = plotutil.Color(n), vg.Points(1.5), plotutil.Dashes(n)
+		dots := &plotter.Scatter{XYs: c.points, GlyphStyle: plotter.DefaultGlyphStyle}
+		dots.Color, dots.Shape = plotutil.Color(n), plotutil.Shape(n)
+		p.Add(line, dots)
+		p.Legend.Add(c.name, line, dots)
+		n++
+		for _, point := range c.points {
+			low, high = min(low, point.Y), max(high, point.Y)
+		}
+	}
+	if n > 0 {
+		p.Y.Min, p.Y.Max = low/1.5, high*math.Pow(high/low*2, 0.6)
+	}
+}
+
+// peersPlot has a bar for everyone, each next to its name.
+func (r *Results) peersPlot() (*plot.Plot, error) {
+	p := plot.New()
+	p.X.Label.Text = fmt.Sprintf("attach with %s networks present, median, ms (the scale is logarithmic)", page.Number(r.Peers))
+	var names []string
+	var logs plotter.Values
+	for _, by := range r.who(Peers, Attach) {
+		f, ok := r.Find(Key{Part: Peers, Measure: Attach, By: by, Pool: r.pooled()[0], Present: r.Peers, PerApp: r.PerApp[0]})
+		if !ok { // those of others have no pool
+			f, ok = r.Find(Key{Part: Peers, Measure: Attach, By: by, Present: r.Peers, PerApp: r.PerApp[0]})
+		}
+		if ok {
+			names, logs = append(names, by), append(logs, math.Log10(f.P50)+offset)
+		}
+	}
+	if len(names) == 0 {
+		return p, nil
+	}
+	bars, err := plotter.NewBarChart(logs, vg.Points(14))
+	if err != nil {
+		return nil, err
+	}
+	bars.Horizontal, bars.Color = true, plotutil.Color(2)
+	p.Add(bars)
+	p.NominalY(names...)
+	p.X.Min, p.X.Tick.Marker = 0, plot.TickerFunc(func(_, high float64) []plot.Tick {
+		var all []plot.Tick
+		for x := 0.0; x <= high; x++ {
+			all = append(all, plot.Tick{Value: x, Label: fmt.Sprint(math.Pow(10, x-offset))})
+		}
+		return all
+	})
+	return p, nil
+}
+
+// offset has a bar of 0.01 ms begin at the axis: a bar chart has no logarithmic scale.
+const offset = 2
+
+// ticks has a tick at each of some numbers.
+type ticks []int
+
+// Ticks is for plot.
+func (t ticks) Ticks(_, _ float64) []plot.Tick {
+	var all []plot.Tick
+	for _, n := range t {
+		all = append(all, plot.Tick{Value: float64(n), Label: page.Number(n)})
+	}
+	return all
+}
+
+// decades has ticks at 1, 2 and 5 of each power of ten.
+type decades struct{}
+
+// Ticks is for plot.
+func (decades) Ticks(low, high float64) []plot.Tick {
+	var all []plot.Tick
+	for exponent := math.Floor(math.Log10(low)); exponent <= math.Log10(high); exponent++ {
+		for _, digit := range []float64{1, 2, 5} {
+			if x := digit * math.Pow(10, exponent); x >= low && x <= high {
+				all = append(all, plot.Tick{Value: x, Label: fmt.Sprintf("%.3g", x)})
+			}
+		}
+	}
+	return all
+}
