@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os/exec"
 	"testing"
@@ -172,15 +171,31 @@ func openTAP(t testing.TB, name string) int {
 
 // neighbour returns the request for a lasting neighbour entry.
 func neighbour(t testing.TB, link string, address netip.Addr, mac ipam.MAC) *netlink.Request {
-	device, err := net.InterfaceByName(link)
+	index, err := indexOf(link)
 	must(t, err)
 	fixed := [unix.SizeofNdMsg]byte{unix.AF_INET}
-	binary.NativeEndian.PutUint32(fixed[4:], uint32(device.Index))
+	binary.NativeEndian.PutUint32(fixed[4:], uint32(index))
 	binary.NativeEndian.PutUint16(fixed[8:], unix.NUD_PERMANENT)
 	request := netlink.NewRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, fixed[:])
 	request.Bytes(unix.NDA_DST, address.AsSlice())
 	request.Bytes(unix.NDA_LLADDR, mac[:])
 	return request
+}
+
+func indexOf(name string) (int, error) {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(socket)
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, err
+	}
+	return int(request.Uint32()), nil
 }
 
 // settle waits until every pair can speak: the kernel starts a TAP's queue a moment
