@@ -87,10 +87,10 @@ left out stays as the app has it. When a VM cannot be started, nothing changes.`
 }
 
 func (s *session) deploy(cmd *cobra.Command, request wire.Deploy, wait time.Duration) error {
-	if wait > 0 {
-		s.progress("waiting for the guests of %s to answer, up to %s", request.Name, wait)
-	}
-	app, err := s.client().Deploy(cmd.Context(), request, wait)
+	c := s.client()
+	app, err := s.watch(cmd.Context(), c, request.Name, wait, func() (wire.App, error) {
+		return c.Deploy(cmd.Context(), request, wait)
+	})
 	if err != nil {
 		return err
 	}
@@ -120,10 +120,10 @@ func (s *session) scaleCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if duration > 0 {
-			s.progress("waiting for the guests of %s to answer, up to %s", args[0], duration)
-		}
-		app, err := s.client().Scale(cmd.Context(), args[0], n, duration)
+		c := s.client()
+		app, err := s.watch(cmd.Context(), c, args[0], duration, func() (wire.App, error) {
+			return c.Scale(cmd.Context(), args[0], n, duration)
+		})
 		if err != nil {
 			return err
 		}

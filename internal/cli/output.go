@@ -58,13 +58,6 @@ func (s *session) done(format string, args ...any) error {
 	return nil
 }
 
-// progress tells a person what takes so long. Scripts do not see it.
-func (s *session) progress(format string, args ...any) {
-	if terminal(s.stderr) {
-		fmt.Fprintf(s.stderr, format+"\n", args...)
-	}
-}
-
 func terminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

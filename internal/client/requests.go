@@ -38,6 +38,15 @@ func (c *Client) Apps(ctx context.Context) ([]wire.App, error) {
 	return ask[[]wire.App](ctx, c, http.MethodGet, "/v1/apps", nil)
 }
 
+// App returns an app.
+func (c *Client) App(ctx context.Context, name string) (wire.App, error) {
+	path, err := path("/v1/apps/{}", name)
+	if err != nil {
+		return wire.App{}, err
+	}
+	return ask[wire.App](ctx, c, http.MethodGet, path, nil)
+}
+
 // VMs returns the VMs and attachments of an app; of all apps when app is empty.
 func (c *Client) VMs(ctx context.Context, app string) ([]wire.VM, error) {
 	path := "/v1/vms"

@@ -42,7 +42,7 @@ func (d *Daemon) listen(handler http.Handler) ([]endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	endpoints := []endpoint{{"api on " + d.cfg.Server.Socket, newDoor(socket), api.Local(handler)}}
+	endpoints := []endpoint{{"api on " + d.cfg.Server.Socket, newDoor(socket), api.Local(withProfiles(handler))}}
 	if d.cfg.Server.Listen == "" {
 		return endpoints, nil
 	}

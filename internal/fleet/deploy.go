@@ -81,7 +81,7 @@ func (f *Fleet) bring(ctx context.Context, app model.App, spec model.Spec) (mode
 	}
 	keep := vms[:min(len(vms), spec.Scale)]
 	gone := vms[len(keep):]
-	if err = f.startAll(ctx, grown); err == nil {
+	if err = f.startNew(ctx, grown); err == nil {
 		err = f.roll(ctx, keep, spec)
 	}
 	// The new VMs run; the old ones go even if the one who asked goes away.

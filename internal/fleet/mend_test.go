@@ -217,9 +217,10 @@ func TestNewTAPThatNoVMMHas(t *testing.T) {
 func TestFoldersOfNoVM(t *testing.T) {
 	w := newWorld(t, "")
 	w.must(w.deploy("web", 1))
-	dir := filepath.Join(w.dir, "vms")
+	dir, made := filepath.Join(w.dir, "vms"), t.TempDir()
 	for _, name := range []string{"77", "lost+found"} {
-		w.must(os.MkdirAll(filepath.Join(dir, name, "sub"), 0o700))
+		w.must(os.MkdirAll(filepath.Join(made, name, "sub"), 0o700))
+		w.must(os.Rename(filepath.Join(made, name), filepath.Join(dir, name))) // housekeeping may be at it already
 	}
 	w.restart()
 	w.eventually("folder 77 is gone", func() bool { return !exists(filepath.Join(dir, "77")) })

@@ -21,6 +21,21 @@ import (
 // drivers make its first disk, unless the image's arguments name another.
 const rootArgs = "root=/dev/vda rw"
 
+// startNew notes that the VMs are being started, of all in one transaction, and
+// starts them.
+func (f *Fleet) startNew(ctx context.Context, vms []model.VM) error {
+	if len(vms) == 0 {
+		return nil
+	}
+	for i := range vms {
+		vms[i].State = model.Starting
+	}
+	if err := f.Store.UpdateVM(ctx, vms...); err != nil {
+		return err
+	}
+	return f.startAll(ctx, vms)
+}
+
 // startAll starts the VMMs of the VMs, a bounded number at once. On the first
 // error it gives up those not started yet.
 func (f *Fleet) startAll(ctx context.Context, vms []model.VM) error {
@@ -39,15 +54,12 @@ func (f *Fleet) startAll(ctx context.Context, vms []model.VM) error {
 	return starts.Wait()
 }
 
-// start runs the VM's VMM and notes it in the VM's row. A crash between the two
-// leaves a process without a row that names it; Load finds it by its folder.
+// start runs the VMM of a VM that is noted as starting, and notes it in the VM's
+// row. A crash between the two leaves a process without a row that names it; Load
+// finds it by its folder.
 func (f *Fleet) start(ctx context.Context, vm model.VM) error {
 	if err := f.vacant(vm); err != nil {
 		return fmt.Errorf("start VM %q: %w", vm.Name, err)
-	}
-	vm.State, vm.Process, vm.Reason = model.Starting, model.Process{}, ""
-	if err := f.Store.UpdateVM(ctx, vm); err != nil {
-		return err
 	}
 	spec, err := f.vmmSpec(vm)
 	if err != nil {
@@ -57,7 +69,7 @@ func (f *Fleet) start(ctx context.Context, vm model.VM) error {
 	if err != nil {
 		return fmt.Errorf("start VM %q: %w", vm.Name, err)
 	}
-	vm.State, vm.Process = model.Running, process.Identity()
+	vm.State, vm.Process, vm.Reason = model.Running, process.Identity(), ""
 	if err := f.Store.UpdateVM(ctx, vm); err != nil {
 		stopped := process.Stop(context.WithoutCancel(ctx), f.Timing.Grace)
 		if stopped != nil {
@@ -188,7 +200,7 @@ func (f *Fleet) restart(ctx context.Context, vm model.VM) error {
 func (f *Fleet) reopen(ctx context.Context, vms ...model.VM) error {
 	defer f.Network.Begin()()
 	for i := range vms {
-		vms[i].State, vms[i].Process = model.Starting, model.Process{}
+		vms[i].State, vms[i].Process, vms[i].Reason = model.Starting, model.Process{}, ""
 	}
 	if err := f.Store.UpdateVM(ctx, vms...); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"zwrm/internal/effect"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/vmm"
@@ -48,6 +49,30 @@ func TestDeployScaleDestroy(t *testing.T) {
 	}
 	if exists(filepath.Join(w.dir, "vms", "1")) {
 		t.Error("the folder of a VM is left")
+	}
+}
+
+// TestTransactionsOfADeploy: however many VMs are deployed, their rows are one
+// transaction, and that they are being started is another. Only that one runs is noted
+// of each by itself, as soon as it is so.
+func TestTransactionsOfADeploy(t *testing.T) {
+	for _, n := range []int{1, 12} {
+		w := newWorld(t, "")
+		counts := map[effect.Op]int{}
+		var mu sync.Mutex
+		w.hook.failWhen(func(op effect.Op) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			counts[op]++
+			return false
+		})
+		w.must(w.deploy("web", n))
+		mu.Lock()
+		if counts["store.create"] != 1 || counts["store.update-vm"] != 1+n {
+			t.Errorf("a deploy of %d VMs made %v", n, counts)
+		}
+		mu.Unlock()
+		w.hook.failWhen(nil)
 	}
 }
 

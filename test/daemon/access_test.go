@@ -180,6 +180,7 @@ func TestRemote(t *testing.T) {
 		{"no token", "GET /v1/apps HTTP/1.1\r\nHost: localhost\r\n\r\n", 401},
 		{"no token for the document either", "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 401},
 		{"wrong token", "GET /v1/apps HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer 0123456789abcdee\r\n\r\n", 401},
+		{"profile", "GET /debug/pprof/goroutine HTTP/1.1\r\nHost: localhost\r\n" + auth + "\r\n", 404},
 		{"another name", "GET /v1/apps HTTP/1.1\r\nHost: evil.example\r\n" + auth + "\r\n", 421},
 		{"of a web page", "POST /v1/apps HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n" + auth + "\r\n", 403},
 		{"of another site", "GET /v1/apps HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n" + auth + "\r\n", 403},
@@ -197,7 +198,7 @@ func TestRemote(t *testing.T) {
 			if resp.StatusCode != test.status {
 				t.Errorf("got %s %s", resp.Status, body)
 			}
-			if hungUp := resp.Close; hungUp != (test.status != 200) {
+			if hungUp := resp.Close; hungUp != (test.status != 200 && test.status != 404) {
 				t.Errorf("%s, hung up: %t", resp.Status, hungUp)
 			}
 		})
@@ -235,6 +236,42 @@ func TestRemote(t *testing.T) {
 		}
 		t.Error("2000 requests one behind the other were all answered")
 	})
+}
+
+// TestProfiles: the socket has the profiles of zwrmd's goroutines, memory and time, for
+// those who may use it; and of the rest of its paths none is lost.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	d := zwrmtest.NewHost(t).Start(t, nil)
+	for path, want := range map[string]int{
+		"/debug/pprof/":                     http.StatusOK,
+		"/debug/pprof/heap":                 http.StatusOK,
+		"/debug/pprof/goroutine":            http.StatusOK,
+		"/debug/pprof/profile?seconds=1":    http.StatusOK,
+		"/debug/pprof/trace?seconds=0.1":    http.StatusOK,
+		"/debug/pprof/nothing":              http.StatusNotFound,
+		"/debug/pprof":                      http.StatusNotFound,
+		"/v1/apps":                          http.StatusOK,
+		"/debug/pprof/../../v1/apps/nobody": http.StatusTemporaryRedirect, // to the path without dots
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://zwrm"+path, nil)
+		must(t, err)
+		resp, err := d.HTTP().Transport.RoundTrip(request)
+		must(t, err)
+		body, err := io.ReadAll(resp.Body)
+		must(t, errors.Join(err, resp.Body.Close()))
+		if resp.StatusCode != want || len(body) == 0 {
+			t.Errorf("%s: %s, %d bytes", path, resp.Status, len(body))
+		}
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://zwrm/debug/pprof/heap", nil)
+	must(t, err)
+	request.Header.Set("Origin", "https://evil.example")
+	resp, err := d.HTTP().Do(request)
+	must(t, err)
+	if must(t, resp.Body.Close()); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("of a web page: %s", resp.Status)
+	}
 }
 
 // TestSlowClient: who sends his header byte by byte, or does not begin, is hung up on.
