@@ -42,8 +42,9 @@ BENCH ?= -json bench/results/performance.json -page docs/performance.md
 .PHONY: bench
 bench: build ## zwrmd beside the bare kernel calls and other programs, with up to 16,384 VMs, half an hour; writes the figures of docs/performance.md. Two minutes, and writes nothing: make bench BENCH=-quick
 	scripts/packages.sh test
+	-GOBIN=$(CURDIR)/$(BUILD)/cni CGO_ENABLED=0 go install github.com/awslabs/tc-redirect-tap/cmd/tc-redirect-tap@latest
 	cd bench && CGO_ENABLED=0 go build -o ../$(BUILD)/zwrm-bench .
-	$(BUILD)/zwrm-bench -bin $(BUILD) $(BENCH)
+	CNI_PATH=$(CURDIR)/$(BUILD)/cni $(BUILD)/zwrm-bench -bin $(BUILD) $(BENCH)
 
 .PHONY: bench-dataplanes
 bench-dataplanes: ## iptables and nftables beside plain routing; writes the figures of docs/dataplanes.md

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,7 +37,7 @@ func main() {
 	zwrmtest.Enter()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	results, err := run(ctx, options, os.Stderr)
+	results, err := run(ctx, options, out.only, os.Stderr)
 	if err == nil {
 		fmt.Print(results.Text())
 		err = out.write(results)
@@ -47,10 +48,11 @@ func main() {
 	}
 }
 
-// output is where the results go, beside stdout.
+// output is which results are wanted, and where they go beside stdout.
 type output struct {
-	json string // file
-	page string // file; its plots go into the folder of the same name without .md
+	only *regexp.Regexp // parts; nil: all
+	json string         // file
+	page string         // file; its plots go into the folder of the same name without .md
 }
 
 func parse(args []string) (measure.Options, output, error) {
@@ -73,6 +75,10 @@ func parse(args []string) (measure.Options, output, error) {
 	flags.Func("levels", "`numbers` of VMs present, ascending", setList(&o.Levels))
 	flags.Func("per-app", "`numbers` of VMs of an app", setList(&o.PerApp))
 	flags.Func("counts", "`numbers` of VMs of a deploy", setList(&o.Counts))
+	flags.Func("only", "take the figures of parts that match this `expression` only, as \"growth\"", func(text string) (err error) {
+		out.only, err = regexp.Compile(text)
+		return err
+	})
 	flags.IntVar(&o.Rounds, "rounds", o.Rounds, "`number` of attaches one by one")
 	flags.IntVar(&o.Peers, "peers", o.Peers, "`number` of networks present beside other programs")
 	flags.DurationVar(&o.Idle, "idle", o.Idle, "how long zwrmd is watched while it does nothing")
@@ -96,10 +102,10 @@ func setList(field *[]int) func(string) error {
 }
 
 // run takes the figures and tells what it does.
-func run(ctx context.Context, options measure.Options, log io.Writer) (*report.Results, error) {
+func run(ctx context.Context, options measure.Options, only *regexp.Regexp, log io.Writer) (*report.Results, error) {
 	var failed error
 	results := options.Run(func(name string, f func(t testing.TB)) {
-		if failed != nil || ctx.Err() != nil {
+		if failed != nil || ctx.Err() != nil || only != nil && !only.MatchString(name) {
 			return
 		}
 		start := time.Now()

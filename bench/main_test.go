@@ -28,7 +28,7 @@ func TestRun(t *testing.T) {
 		Levels: []int{0, 20}, PerApp: []int{10, 1}, Rounds: 2, Pool: 8, Counts: []int{1, 4}, Deploys: 1,
 		Peers: 2, Others: 2, FillTime: time.Minute, Restarts: 1, Idle: time.Millisecond, Syncs: 2,
 	}
-	results, err := run(t.Context(), options, t.Output())
+	results, err := run(t.Context(), options, nil, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestScope(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := run(ctx, measure.Options{Levels: []int{0}}, t.Output()); !errors.Is(err, context.Canceled) {
+	if _, err := run(ctx, measure.Options{Levels: []int{0}}, nil, t.Output()); !errors.Is(err, context.Canceled) {
 		t.Errorf("a run that was broken off: %v", err)
 	}
 }

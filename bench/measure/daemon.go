@@ -166,6 +166,7 @@ func (d *daemon) fill(t testing.TB, first, count int) time.Duration {
 // answered, and until there was no link of theirs.
 func (d *daemon) destroyAll(t testing.TB, vms int) (answered, gone time.Duration) {
 	t.Helper()
+	taps := d.taps(t)
 	start := time.Now()
 	var group errgroup.Group
 	group.SetLimit(clients)
@@ -174,29 +175,57 @@ func (d *daemon) destroyAll(t testing.TB, vms int) (answered, gone time.Duration
 	}
 	must(t, group.Wait())
 	answered = time.Since(start)
-	d.await(t, func(links int) bool { return links == 0 })
+	d.await(t, taps, false)
 	return answered, time.Since(start)
+}
+
+// taps returns the names of the TAPs that VMs have.
+func (d *daemon) taps(t testing.TB) []string {
+	t.Helper()
+	var names []string
+	for _, vm := range d.VMs(t) {
+		names = append(names, vm.TAP)
+	}
+	return names
+}
+
+// await waits until all links are there, or none. It asks for one after the other, since
+// a list of all would hold up who changes some.
+func (d *daemon) await(t testing.TB, names []string, there bool) {
+	t.Helper()
+	var socket int
+	d.Host.Do(t, func() {
+		var err error
+		socket, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		must(t, err)
+	})
+	defer unix.Close(socket)
+	start := time.Now()
+	for i := 0; i < len(names); {
+		request, err := unix.NewIfreq(names[i])
+		must(t, err)
+		switch err := unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); {
+		case (err == nil) == there:
+			i++
+		case time.Since(start) > patience:
+			t.Fatalf("%s: link %q is not as it should be after %s: %v", d.dataplane, names[i], patience, err)
+		default:
+			time.Sleep(look)
+		}
+	}
 }
 
 // settle waits until zwrmd has nothing left to do to links: to make those of its pool,
 // to delete others.
 func (d *daemon) settle(t testing.TB) {
 	t.Helper()
-	since, last := time.Now(), -1
-	d.await(t, func(links int) bool {
-		if links != last {
+	begin := time.Now()
+	for since, last := begin, -1; time.Since(since) < still || d.Pending(t) > 0; time.Sleep(still / 5) {
+		if links := len(linksOf(t, d.Host.Namespace, "zvm")); links != last {
 			since, last = time.Now(), links
 		}
-		return time.Since(since) > still && d.Pending(t) == 0
-	})
-}
-
-// await waits until the number of TAPs is as it should be.
-func (d *daemon) await(t testing.TB, holds func(links int) bool) {
-	t.Helper()
-	for start := time.Now(); !holds(len(linksOf(t, d.Host.Namespace, "zvm"))); time.Sleep(look) {
-		if time.Since(start) > patience {
-			t.Fatalf("%s: links are not as they should be after %s", d.dataplane, patience)
+		if time.Since(begin) > patience {
+			t.Fatalf("%s: zwrmd goes on to change links after %s", d.dataplane, patience)
 		}
 	}
 }

@@ -65,12 +65,13 @@ func (o Options) rebuild(t testing.TB, add func(by string, m report.Measure, sam
 		floors = append(floors, milliseconds(f.floor.batch(t, vms)))
 		memory[0] = append(memory[0], perVM(before))
 		for i, d := range daemons {
+			taps := d.taps(t)
 			d.Stop(t)
 			deleteLinks(t, d.Host.Namespace, "zvm")
 			before := kernelMemory(t)
 			began := time.Now()
 			d.start(t)
-			d.await(t, func(links int) bool { return links == vms })
+			d.await(t, taps, true)
 			for d.Pending(t) > 0 {
 				time.Sleep(look)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -24,7 +25,12 @@ const (
 	peersPlot  = "peers.svg"
 )
 
-const width, height = 18 * vg.Centimeter, 9 * vg.Centimeter
+// The size of a plot.
+const (
+	width  = 18 * vg.Centimeter
+	height = 9 * vg.Centimeter
+	margin = 0.4 * vg.Centimeter
+)
 
 // Plots returns the plots, as SVG, by name.
 func (r *Results) Plots() (map[string][]byte, error) {
@@ -49,11 +55,14 @@ func (r *Results) Plots() (map[string][]byte, error) {
 func draws(p *plot.Plot) ([]byte, error) {
 	p.BackgroundColor = color.White // also on a dark page
 	canvas := vgsvg.New(width, height)
-	p.Draw(draw.New(canvas))
+	p.Draw(inside(draw.New(canvas)))
 	var out bytes.Buffer
 	_, err := canvas.WriteTo(&out)
 	return out.Bytes(), err
 }
+
+// inside leaves a margin, so that nothing at an edge is cut off.
+func inside(c draw.Canvas) draw.Canvas { return draw.Crop(c, margin, -margin, margin, -margin) }
 
 // curve is a line of a plot.
 type curve struct {
@@ -99,10 +108,19 @@ func (r *Results) deployPlot() *plot.Plot {
 	return p
 }
 
-func newPlot(x, y string) *plot.Plot {
+// newSans returns a plot whose texts are without serifs, as those of the page.
+func newSans() *plot.Plot {
 	p := plot.New()
+	for _, style := range []*draw.TextStyle{&p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
+	}
+	return p
+}
+
+func newPlot(x, y string) *plot.Plot {
+	p := newSans()
 	p.X.Label.Text, p.Y.Label.Text = x, y
-	p.Legend.Top, p.Legend.Left = true, false
+	p.Legend.Top, p.Legend.YOffs, p.Legend.Padding = true, -margin/2, margin/8
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
 	return p
 }
@@ -134,30 +152,43 @@ func add(p *plot.Plot, curves []curve) {
 
 // peersPlot has a bar for everyone, each next to its name.
 func (r *Results) peersPlot() (*plot.Plot, error) {
-	p := plot.New()
-	p.X.Label.Text = fmt.Sprintf("attach with %s networks present, median, ms (the scale is logarithmic)", page.Number(r.Peers))
+	p := newSans()
+	p.X.Label.Text = fmt.Sprintf("attach with %s networks present, median, ms; the scale is logarithmic", page.Number(r.Peers))
 	var names []string
 	var logs plotter.Values
+	labels := plotter.XYLabels{}
 	for _, by := range r.who(Peers, Attach) {
 		f, ok := r.Find(Key{Part: Peers, Measure: Attach, By: by, Pool: r.pooled()[0], Present: r.Peers, PerApp: r.PerApp[0]})
 		if !ok { // those of others have no pool
 			f, ok = r.Find(Key{Part: Peers, Measure: Attach, By: by, Present: r.Peers, PerApp: r.PerApp[0]})
 		}
 		if ok {
-			names, logs = append(names, by), append(logs, math.Log10(f.P50)+offset)
+			x := math.Log10(f.P50) + offset
+			labels.XYs, labels.Labels = append(labels.XYs, plotter.XY{X: x, Y: float64(len(names))}), append(labels.Labels, " "+short(f.P50))
+			names, logs = append(names, by), append(logs, x)
 		}
 	}
 	if len(names) == 0 {
 		return p, nil
 	}
-	bars, err := plotter.NewBarChart(logs, vg.Points(14))
+	bars, err := plotter.NewBarChart(logs, vg.Points(12))
 	if err != nil {
 		return nil, err
 	}
-	bars.Horizontal, bars.Color = true, plotutil.Color(2)
-	p.Add(bars)
+	bars.Horizontal, bars.Color, bars.LineStyle.Width = true, plotutil.Color(2), 0
+	texts, err := plotter.NewLabels(labels)
+	if err != nil {
+		return nil, err
+	}
+	for i := range texts.TextStyle {
+		texts.TextStyle[i].YAlign = -0.4 // in the middle of the bar
+		texts.TextStyle[i].Font.Variant = "Sans"
+	}
+	p.Add(bars, texts)
 	p.NominalY(names...)
-	p.X.Min, p.X.Tick.Marker = 0, plot.TickerFunc(func(_, high float64) []plot.Tick {
+	p.X.Min, p.X.Max = 0, slices.Max(logs)+0.3
+	p.Y.Min, p.Y.Max = -0.5, float64(len(names))-0.5
+	p.X.Tick.Marker = plot.TickerFunc(func(_, high float64) []plot.Tick {
 		var all []plot.Tick
 		for x := 0.0; x <= high; x++ {
 			all = append(all, plot.Tick{Value: x, Label: fmt.Sprint(math.Pow(10, x-offset))})
