@@ -7,10 +7,6 @@ import (
 	"zwrm/bench/report"
 )
 
-// pause is between two things that are timed, so that what the first has left to do,
-// such as the refill of a pool, is not in the figure of the second.
-const pause = 2 * time.Millisecond
-
 // contender makes the networks of VMs and takes them away, one by one. What it returns
 // is how long it took.
 type contender interface {
@@ -24,14 +20,16 @@ type contender interface {
 type samples struct{ attach, detach []float64 }
 
 // contest has everyone attach the VMs from first on in turn, then detach them, and
-// returns how long it took each, in the order of contenders.
-func contest(t testing.TB, all []contender, first, rounds int) []samples {
+// returns how long it took each, in the order of contenders. A pause is between any two
+// things that are timed, so that what the first has left to do, such as the refill of a
+// pool, is not in the figure of the second.
+func (o Options) contest(t testing.TB, all []contender, first, rounds int) []samples {
 	t.Helper()
 	took := make([]samples, len(all))
 	turn := func(round int, do func(i int)) {
 		for j := range all {
 			do((round + j) % len(all)) // everyone is everyone's successor
-			time.Sleep(pause)
+			time.Sleep(o.Pause)
 		}
 	}
 	for round := range rounds {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"zwrm/bench/report"
 	"zwrm/internal/config"
 	"zwrm/internal/event"
@@ -112,10 +114,15 @@ func newFleet(t testing.TB, dataplane string) *composition {
 // fill attaches VMs, ten to an app.
 func (c *composition) fill(t testing.TB, vms int) {
 	t.Helper()
+	var group errgroup.Group
+	group.SetLimit(clients)
 	for n := range vms {
-		_, err := c.Attach(t.Context(), model.Name(fmt.Sprintf("vm-%d", n)), model.Name(fmt.Sprintf("app-%d", n/10)))
-		must(t, err)
+		group.Go(func() error {
+			_, err := c.Attach(t.Context(), model.Name(fmt.Sprintf("vm-%d", n)), model.Name(fmt.Sprintf("app-%d", n/10)))
+			return err
+		})
 	}
+	must(t, group.Wait())
 }
 
 // deploy deploys an app, and returns how long it took until the first VMM was started,

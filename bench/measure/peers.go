@@ -32,13 +32,13 @@ func (o Options) peers(t testing.TB, r *report.Results) {
 	}
 	all = append(all, newGuide(t, true), newGuide(t, false))
 	key := report.Key{Part: report.Peers, PerApp: perApp}
-	note(r, key, all, contest(t, all, 0, o.Others))
+	note(r, key, all, o.contest(t, all, 0, o.Others))
 	if o.Peers == 0 {
 		return
 	}
 	o.fillAll(t, r, all)
 	key.Present = o.Peers
-	note(r, key, all, contest(t, all, o.Peers, o.Others))
+	note(r, key, all, o.contest(t, all, o.Peers, o.Others))
 }
 
 // fillAll has everyone make as many networks as there are to be present, with what is

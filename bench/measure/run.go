@@ -16,7 +16,7 @@ import (
 type Options struct {
 	Levels   []int         // numbers of VMs present, ascending
 	PerApp   []int         // VMs of an app; the first is that of most figures
-	Rounds   int           // of attach and detach one by one
+	Rounds   int           // of attach and detach one by one; half as many for all but the first PerApp
 	Pool     int           // TAPs of the pool
 	Counts   []int         // VMs of a deploy
 	Deploys  int           // rounds of them
@@ -24,6 +24,7 @@ type Options struct {
 	Others   int           // rounds with them
 	FillTime time.Duration // the longest that one of them may take to make those
 	Restarts int           // rounds of what is done to zwrmd with the most VMs
+	Pause    time.Duration // between two things that are timed, one by one
 	Idle     time.Duration
 	Syncs    int // of the disk
 }
@@ -31,7 +32,7 @@ type Options struct {
 // Full returns what the figures of the page are made with.
 func Full() Options {
 	return Options{
-		Levels: []int{0, 1000, 4000, 10000, 16384}, PerApp: []int{10, 1, 1000}, Rounds: 200, Pool: 256,
+		Levels: []int{0, 1000, 4000, 10000, 16384}, PerApp: []int{10, 1, 1000}, Rounds: 200, Pause: 2 * time.Millisecond, Pool: 256,
 		Counts: []int{1, 10, 100, 1000}, Deploys: 5, Peers: 1000, Others: 20, FillTime: 5 * time.Minute,
 		Restarts: 6, Idle: 30 * time.Second, Syncs: 200,
 	}
@@ -40,7 +41,7 @@ func Full() Options {
 // Quick returns what takes about two minutes.
 func Quick() Options {
 	return Options{
-		Levels: []int{0, 500}, PerApp: []int{10}, Rounds: 30, Pool: 64,
+		Levels: []int{0, 500}, PerApp: []int{10}, Rounds: 30, Pause: 2 * time.Millisecond, Pool: 64,
 		Counts: []int{1, 10, 100}, Deploys: 3, Peers: 50, Others: 5, FillTime: 20 * time.Second,
 		Restarts: 2, Idle: 5 * time.Second, Syncs: 50,
 	}
@@ -120,9 +121,12 @@ func (f *field) setPool(t testing.TB, pool int) {
 func (o Options) growth(t testing.TB, r *report.Results, perApp int) {
 	t.Helper()
 	f := newField(t, perApp)
-	pools := []int{0}
+	pools, rounds := []int{0}, o.Rounds
 	if f.daemons[0].poolable {
 		pools = []int{o.Pool, 0}
+	}
+	if perApp != o.PerApp[0] {
+		rounds = (rounds + 1) / 2
 	}
 	for _, level := range o.Levels {
 		key := report.Key{Part: report.Growth, Present: level, PerApp: perApp}
@@ -134,7 +138,7 @@ func (o Options) growth(t testing.TB, r *report.Results, perApp int) {
 		for _, pool := range slices.Backward(pools) {
 			f.setPool(t, pool)
 			key.Pool = pool > 0
-			note(r, key, f.contenders(), contest(t, f.contenders(), f.present, o.Rounds))
+			note(r, key, f.contenders(), o.contest(t, f.contenders(), f.present, rounds))
 			t.Logf("%d VMs, apps of %d, pool %d: done", level, perApp, pool)
 		}
 	}

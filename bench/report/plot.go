@@ -145,9 +145,11 @@ func add(p *plot.Plot, curves []curve) {
 			low, high = min(low, point.Y), max(high, point.Y)
 		}
 	}
-	if n > 0 {
-		p.Y.Min, p.Y.Max = low/1.5, high*math.Pow(high/low*2, 0.6)
+	if n == 0 { // an axis without anything goes through 0, which has no logarithm
+		p.X.Scale, p.Y.Scale = plot.LinearScale{}, plot.LinearScale{}
+		return
 	}
+	p.Y.Min, p.Y.Max = low/1.5, high*math.Pow(high/low*2, 0.6)
 }
 
 // peersPlot has a bar for everyone, each next to its name.

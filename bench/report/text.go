@@ -26,6 +26,8 @@ func (r *Results) Text() string {
 		image(deployPlot, "deploy by the number of VMs") + "\n" + page.Table(r.batchTable()))
 	fmt.Fprintf(&out, "\n### Beside other programs\n\nMedian and 99th percentile, each in a network namespace of its own, with so many networks that it made itself.\n\n%s\n%s",
 		image(peersPlot, "attach beside other programs"), page.Table(r.peersTable()))
+	fmt.Fprintf(&out, "\n### Shares\n\nWithout the pool, at %s VMs: the median, what of it the floor takes, and one sync of the disk; the rest is zwrmd's and the caller's.\n\n%s",
+		page.Number(r.Most()), page.Table(r.shareTable()))
 	fmt.Fprintf(&out, "\n### With %s VMs\n\n%s", page.Number(r.Most()), page.Table(r.wholeTable()))
 	return out.String()
 }
@@ -191,6 +193,34 @@ func (r *Results) peerLevels() []int {
 		return []int{0}
 	}
 	return []int{0, r.Peers}
+}
+
+// shareTable says how much of the time is the kernel's, and how much the disk's.
+func (r *Results) shareTable() [][]string {
+	table := [][]string{{"", "in all", "the kernel", "the disk", "the rest"}}
+	sync, _ := r.Find(Key{Part: Whole, Measure: Sync, By: "disk"})
+	for _, m := range []Measure{Attach, Detach} {
+		key := Key{Part: Growth, Measure: m, By: Floor, Present: r.Most(), PerApp: r.PerApp[0]}
+		floor, _ := r.Find(key)
+		for _, by := range dataplanes() {
+			key.By = by
+			f, ok := r.Find(key)
+			switch {
+			case !ok:
+				continue
+			case floor.P50 > f.P50:
+				table = append(table, []string{fmt.Sprintf("%s, %s", m, by), short(f.P50) + " ms", "after the answer", "-", "-"})
+			default:
+				rest := max(0, f.P50-floor.P50-sync.P50)
+				table = append(table, []string{fmt.Sprintf("%s, %s", m, by), short(f.P50) + " ms", share(floor.P50, f.P50), share(sync.P50, f.P50), share(rest, f.P50)})
+			}
+		}
+	}
+	return table
+}
+
+func share(part, whole float64) string {
+	return fmt.Sprintf("%s ms (%.0f %%)", short(part), 100*part/whole)
 }
 
 func (r *Results) wholeTable() [][]string {
