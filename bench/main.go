@@ -38,8 +38,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	results, err := run(ctx, options, out.only, os.Stderr)
+	fmt.Print(results.Text()) // of what broke off, too
 	if err == nil {
-		fmt.Print(results.Text())
 		err = out.write(results)
 	}
 	if err != nil {
@@ -106,7 +106,7 @@ func setList(field *[]int) func(string) error {
 func run(ctx context.Context, options measure.Options, only *regexp.Regexp, log io.Writer) (*report.Results, error) {
 	var failed error
 	results := options.Run(func(name string, f func(t testing.TB)) {
-		if failed != nil || ctx.Err() != nil || only != nil && !only.MatchString(name) {
+		if failed != nil || ctx.Err() != nil || only != nil && name != measure.Versions && !only.MatchString(name) {
 			return
 		}
 		start := time.Now()

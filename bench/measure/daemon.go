@@ -28,7 +28,7 @@ const (
 	clients  = 64
 	patience = 5 * time.Minute
 	look     = 20 * time.Millisecond // between two looks at links
-	still    = 500 * time.Millisecond
+	still    = 250 * time.Millisecond
 )
 
 // daemon is the real zwrmd on a host of its own, and those who ask it for networks.

@@ -50,10 +50,13 @@ func Quick() Options {
 // dataplanes are those that zwrmd has.
 func dataplanes() []string { return []string{"nftables", "iptables"} }
 
+// Versions is the part that takes no figures.
+const Versions = "versions"
+
 // Run takes all figures. part calls a function with what ends all it made.
 func (o Options) Run(part func(name string, f func(t testing.TB))) *report.Results {
 	r := &report.Results{Taken: time.Now().UTC().Truncate(time.Second), Levels: o.Levels, PerApp: o.PerApp, Counts: o.Counts, Peers: o.Peers}
-	part("versions", func(t testing.TB) { o.versions(t, r) })
+	part(Versions, func(t testing.TB) { versions(t, r) })
 	for _, perApp := range o.PerApp {
 		part(fmt.Sprintf("growth, apps of %d", perApp), func(t testing.TB) { o.growth(t, r, perApp) })
 	}
@@ -66,7 +69,7 @@ func (o Options) Run(part func(name string, f func(t testing.TB))) *report.Resul
 	return r
 }
 
-func (o Options) versions(t testing.TB, r *report.Results) {
+func versions(t testing.TB, r *report.Results) {
 	t.Helper()
 	kernel, err := page.Kernel()
 	must(t, err)

@@ -26,12 +26,16 @@ func (o Options) whole(t testing.TB, r *report.Results, f *field) {
 		r.Add(key, samples, floor)
 	}
 	r.Add(report.Key{Part: report.Whole, Measure: report.Sync, By: "disk"}, o.disk(t, daemons[0].Host.Dir), nil)
+	if daemons[0].poolable { // as zwrmd runs by itself
+		f.setPool(t, o.Pool)
+	}
 	used := make([]float64, len(daemons))
+	time.Sleep(o.Idle / 4) // for what zwrmd looks at again some time after a change
+	start := time.Now()
 	for i, d := range daemons {
 		add(d.dataplane, report.Resident, []float64{resident(t, d.PID())}, nil)
 		used[i] = processor(t, d.PID()).Seconds()
 	}
-	start := time.Now()
 	time.Sleep(o.Idle)
 	for i, d := range daemons {
 		spent := processor(t, d.PID()).Seconds() - used[i]
@@ -49,6 +53,7 @@ func (o Options) whole(t testing.TB, r *report.Results, f *field) {
 		add(d.dataplane, report.Restart, restarts[i], nil)
 	}
 	t.Logf("memory, idle, lists, restarts: done")
+	f.setPool(t, 0) // whose links are not those of VMs
 	o.rebuild(t, add, f)
 }
 
