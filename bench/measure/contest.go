@@ -23,13 +23,13 @@ type samples struct{ attach, detach []float64 }
 // returns how long it took each, in the order of contenders. A pause is between any two
 // things that are timed, so that what the first has left to do, such as the refill of a
 // pool, is not in the figure of the second.
-func (o Options) contest(t testing.TB, all []contender, first, rounds int) []samples {
+func contest(t testing.TB, all []contender, first, rounds int, pause time.Duration) []samples {
 	t.Helper()
 	took := make([]samples, len(all))
 	turn := func(round int, do func(i int)) {
 		for j := range all {
 			do((round + j) % len(all)) // everyone is everyone's successor
-			time.Sleep(o.Pause)
+			time.Sleep(pause)
 		}
 	}
 	for round := range rounds {

@@ -24,7 +24,7 @@ type Options struct {
 	Others   int           // rounds with them
 	FillTime time.Duration // the longest that one of them may take to make those
 	Restarts int           // rounds of what is done to zwrmd with the most VMs
-	Pause    time.Duration // between two things that are timed, one by one
+	Pause    time.Duration // between two things that are timed, one by one; not beside the programs of others
 	Idle     time.Duration
 	Syncs    int // of the disk
 }
@@ -141,7 +141,7 @@ func (o Options) growth(t testing.TB, r *report.Results, perApp int) {
 		for _, pool := range slices.Backward(pools) {
 			f.setPool(t, pool)
 			key.Pool = pool > 0
-			note(r, key, f.contenders(), o.contest(t, f.contenders(), f.present, rounds))
+			note(r, key, f.contenders(), contest(t, f.contenders(), f.present, rounds, o.Pause))
 			t.Logf("%d VMs, apps of %d, pool %d: done", level, perApp, pool)
 		}
 	}
