@@ -75,9 +75,11 @@ func quickCheck(ctx context.Context, db *sql.DB) error {
 const walSize = 1100 * (4096 + 24)
 
 // reserve has the disk set the blocks of the write-ahead log aside, so that VMs can
-// be noted and, above all, removed when something else has filled the disk. Where
-// that cannot be done SQLite takes what there is. No lock is on that file: closing it
-// by hand drops none.
+// be noted and, above all, removed when something else has filled the disk. They are
+// written with zeros, which SQLite takes for the end of the log: a commit then changes
+// bytes of a file that does not grow, and the disk has less to note for it, half the
+// time on ext4. Where that cannot be done SQLite takes what there is. No lock is on
+// that file: closing it by hand drops none.
 func reserve(path string) error {
 	const keepSize = 1 // FALLOC_FL_KEEP_SIZE of linux/falloc.h
 	file, err := os.OpenFile(path+"-wal", os.O_WRONLY, 0)
@@ -87,8 +89,12 @@ func reserve(path string) error {
 	if err != nil {
 		return err
 	}
-	_ = syscall.Fallocate(int(file.Fd()), keepSize, 0, walSize)
-	return file.Close()
+	info, err := file.Stat()
+	if err == nil && info.Size() < walSize && syscall.Fallocate(int(file.Fd()), keepSize, 0, walSize) == nil {
+		_, err = file.WriteAt(make([]byte, walSize-info.Size()), info.Size())
+		err = errors.Join(err, file.Sync())
+	}
+	return errors.Join(err, file.Close())
 }
 
 // checkWriter reads back what was asked of the connection, since SQLite answers

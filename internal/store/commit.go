@@ -91,16 +91,16 @@ func (s *Store) transact(run func(txn) error) error {
 	if err := writable(s.path); err != nil {
 		return err
 	}
-	// Not the context of a request: it would end the others' transaction too.
-	tx, err := s.writer.BeginTx(context.Background(), nil)
-	if err != nil {
+	tx := txn{s.writer}
+	if _, err := tx.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("write database %q: %w", s.path, err)
 	}
-	if err := run(txn{tx}); err != nil {
-		_ = tx.Rollback() // an error when SQLite has rolled back by itself
+	if err := run(tx); err != nil {
+		_, _ = tx.exec("ROLLBACK") // an error when SQLite has rolled back by itself
 		return fmt.Errorf("write database %q: %w", s.path, err)
 	}
-	if err := tx.Commit(); err != nil {
+	if _, err := tx.exec("COMMIT"); err != nil {
+		_, _ = tx.exec("ROLLBACK") // as above
 		return fmt.Errorf("write database %q: commit: %w", s.path, err)
 	}
 	return writable(s.path)

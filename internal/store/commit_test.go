@@ -176,8 +176,8 @@ func TestLostTransaction(t *testing.T) {
 func TestFullDatabase(t *testing.T) {
 	s := mustOpen(t, testPath(t))
 	var pages int
-	must(t, s.writer.QueryRow(`PRAGMA page_count`).Scan(&pages))
-	must(t, s.writer.QueryRow(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages)).Scan(&pages))
+	must(t, s.writer.conn.QueryRowContext(t.Context(), `PRAGMA page_count`).Scan(&pages))
+	must(t, s.writer.conn.QueryRowContext(t.Context(), fmt.Sprintf(`PRAGMA max_page_count = %d`, pages)).Scan(&pages))
 	app := testApp("web")
 	var vms []model.VM
 	for i := range 1000 {
@@ -189,7 +189,7 @@ func TestFullDatabase(t *testing.T) {
 	if state := mustState(t, s); len(state.Apps)+len(state.VMs) != 0 {
 		t.Errorf("failed Create left %d apps and %d VMs", len(state.Apps), len(state.VMs))
 	}
-	must(t, s.writer.QueryRow(`PRAGMA max_page_count = 1000000`).Scan(&pages))
+	must(t, s.writer.conn.QueryRowContext(t.Context(), `PRAGMA max_page_count = 1000000`).Scan(&pages))
 	mustCreate(t, s, app, vms...)
 }
 

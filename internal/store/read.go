@@ -139,8 +139,7 @@ func (s *Store) Meta(ctx context.Context, key Key) (string, error) {
 }
 
 func meta(ctx context.Context, q querier, key Key) (string, error) {
-	value, err := one(ctx, q, func(scan scanFunc, value *string) error { return scan(value) },
-		`SELECT value FROM meta WHERE key = ?`, key)
+	value, err := one(ctx, q, scanValue[string], `SELECT value FROM meta WHERE key = ?`, key)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return "", fmt.Errorf("read fact %q: %w", key, err)
 	}
@@ -160,7 +159,7 @@ func (s *Store) read(ctx context.Context, run func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// querier is a *sql.DB or a *sql.Tx.
+// querier is a *sql.DB, a *sql.Tx or a txn.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
@@ -195,6 +194,9 @@ func one[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, q
 	}
 	return rows[0], nil
 }
+
+// scanValue scans a row of one column.
+func scanValue[T any](scan scanFunc, value *T) error { return scan(value) }
 
 func scanApp(scan scanFunc, app *model.App) error {
 	var created int64

@@ -26,7 +26,7 @@ type Store struct {
 	path    string
 	hook    effect.Hook // of what is written
 	lock    *lock
-	writer  *sql.DB // one connection, used by serve only
+	writer  *writer // used by serve only
 	readers *sql.DB
 
 	requests chan *request // unbuffered: a request is taken when it begins
@@ -80,17 +80,14 @@ func openLocked(ctx context.Context, path string, steps []string, hook effect.Ho
 		}
 	}
 	s := &Store{path: path, hook: hook, requests: make(chan *request), closing: make(chan struct{}), served: make(chan struct{})}
-	if s.writer, err = connect(path, "rw", 1, "_journal_mode=WAL", "_synchronous=FULL", "_foreign_keys=ON"); err != nil {
+	if s.writer, err = openWriter(ctx, path); err != nil {
 		return nil, err
 	}
-	if err := checkWriter(ctx, s.writer); err != nil {
-		return nil, errors.Join(advise(err), s.writer.Close())
-	}
 	if err := reserve(path); err != nil {
-		return nil, errors.Join(err, s.writer.Close())
+		return nil, errors.Join(err, s.writer.close())
 	}
 	if s.readers, err = connect(path, "ro", maxReaders); err != nil {
-		return nil, errors.Join(err, s.writer.Close())
+		return nil, errors.Join(err, s.writer.close())
 	}
 	return s, nil
 }
@@ -109,7 +106,7 @@ func (s *Store) shut() error {
 	if failed := effect.Do(s.hook, opCheckpoint, s.checkpoint); failed != nil {
 		err = errors.Join(err, fmt.Errorf("checkpoint: %w", failed))
 	}
-	err = errors.Join(err, s.writer.Close(), s.lock.release())
+	err = errors.Join(err, s.writer.close(), s.lock.release())
 	if err != nil {
 		return fmt.Errorf("close database %q: %w", s.path, err)
 	}
@@ -117,7 +114,7 @@ func (s *Store) shut() error {
 }
 
 func (s *Store) checkpoint() error {
-	_, err := s.writer.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	_, err := s.writer.conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 	return err
 }
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
@@ -44,14 +43,10 @@ func (s *Store) Create(ctx context.Context, app model.App, vms []model.VM) (mode
 // and ErrNotFound when one is gone.
 func (s *Store) UpdateVM(ctx context.Context, vms ...model.VM) error {
 	return s.write(ctx, opUpdateVM, func(tx txn) error {
-		update, err := tx.prepare(`UPDATE vm SET state = ?, image = ?, memory_mib = ?, cpus = ?,
-			pid = ?, start_time = ?, boot_id = ?, reason = ? WHERE id = ?`)
-		if err != nil {
-			return err
-		}
 		for _, vm := range vms {
-			err := update.one(vm.State, vm.Spec.Image, vm.Spec.MemoryMiB, vm.Spec.CPUs,
-				vm.Process.PID, vm.Process.StartTime, vm.Process.BootID, vm.Reason, vm.ID)
+			err := tx.change(`UPDATE vm SET state = ?, image = ?, memory_mib = ?, cpus = ?,
+				pid = ?, start_time = ?, boot_id = ?, reason = ? WHERE id = ?`,
+				vm.State, vm.Spec.Image, vm.Spec.MemoryMiB, vm.Spec.CPUs, vm.Process.PID, vm.Process.StartTime, vm.Process.BootID, vm.Reason, vm.ID)
 			if err != nil {
 				return fmt.Errorf("update VM %q: %w", vm.Name, err)
 			}
@@ -151,8 +146,8 @@ func nextAppID(tx txn) (model.AppID, error) {
 		if id++; id > model.MaxAppID {
 			id = 1
 		}
-		var used bool
-		if err := tx.row(`SELECT EXISTS (SELECT 1 FROM app WHERE id = ?)`, id).Scan(&used); err != nil {
+		used, err := one(context.Background(), tx, scanValue[bool], `SELECT EXISTS (SELECT 1 FROM app WHERE id = ?)`, id)
+		if err != nil {
 			return 0, fmt.Errorf("look for a free app id: %w", err)
 		}
 		if !used {
@@ -163,11 +158,9 @@ func nextAppID(tx txn) (model.AppID, error) {
 }
 
 func updateApp(tx txn, app model.App) error {
-	update, err := tx.prepare(`UPDATE app SET image = ?, scale = ?, memory_mib = ?, cpus = ? WHERE id = ?`)
+	err := tx.change(`UPDATE app SET image = ?, scale = ?, memory_mib = ?, cpus = ? WHERE id = ?`,
+		app.Spec.Image, app.Spec.Scale, app.Spec.MemoryMiB, app.Spec.CPUs, app.ID)
 	if err != nil {
-		return err
-	}
-	if err := update.one(app.Spec.Image, app.Spec.Scale, app.Spec.MemoryMiB, app.Spec.CPUs, app.ID); err != nil {
 		return fmt.Errorf("update app %q: %w", app.Name, err)
 	}
 	return nil
@@ -176,18 +169,11 @@ func updateApp(tx txn, app model.App) error {
 // insertVMs inserts the VMs, takes their slots out of those that rest, and fills
 // in what the rows made of the VMs.
 func insertVMs(tx txn, app model.App, vms []model.VM) error {
-	insert, err := tx.prepare(`INSERT INTO vm (app, name, slot, state, attachment, image, memory_mib, cpus,
-		pid, start_time, boot_id, reason, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	if err != nil {
-		return err
-	}
-	wake, err := tx.prepare(`DELETE FROM released WHERE slot = ?`)
-	if err != nil {
-		return err
-	}
 	for i := range vms {
 		vm := &vms[i]
-		result, err := insert.exec(app.ID, vm.Name, vm.Slot, vm.State, vm.Attachment,
+		result, err := tx.exec(`INSERT INTO vm (app, name, slot, state, attachment, image, memory_mib, cpus,
+			pid, start_time, boot_id, reason, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			app.ID, vm.Name, vm.Slot, vm.State, vm.Attachment,
 			vm.Spec.Image, vm.Spec.MemoryMiB, vm.Spec.CPUs,
 			vm.Process.PID, vm.Process.StartTime, vm.Process.BootID, vm.Reason, nanos(vm.CreatedAt))
 		if code(err) == sqlite3.SQLITE_CONSTRAINT_UNIQUE {
@@ -200,7 +186,7 @@ func insertVMs(tx txn, app model.App, vms []model.VM) error {
 		if err != nil {
 			return fmt.Errorf("insert VM %q: %w", vm.Name, err)
 		}
-		if _, err := wake.exec(vm.Slot); err != nil {
+		if _, err := tx.exec(`DELETE FROM released WHERE slot = ?`, vm.Slot); err != nil {
 			return fmt.Errorf("wake slot %d: %w", vm.Slot, err)
 		}
 		vm.ID, vm.App, vm.AppName = model.VMID(id), app.ID, app.Name
@@ -210,12 +196,12 @@ func insertVMs(tx txn, app model.App, vms []model.VM) error {
 
 // taken returns which of the VM's name and slot another VM has.
 func taken(tx txn, vm model.VM) error {
-	exists := ExistsError{What: VMSlot}
-	err := tx.row(`SELECT name, slot FROM vm WHERE name = ? OR slot = ? ORDER BY name = ? DESC LIMIT 1`,
-		vm.Name, vm.Slot, vm.Name).Scan(&exists.Name, &exists.Slot)
+	exists, err := one(context.Background(), tx, func(scan scanFunc, e *ExistsError) error { return scan(&e.Name, &e.Slot) },
+		`SELECT name, slot FROM vm WHERE name = ? OR slot = ? ORDER BY name = ? DESC LIMIT 1`, vm.Name, vm.Slot, vm.Name)
 	if err != nil {
 		return fmt.Errorf("look for VM %q: %w", vm.Name, err)
 	}
+	exists.What = VMSlot
 	if exists.Name == vm.Name {
 		exists.What = VMName
 	}
@@ -223,12 +209,8 @@ func taken(tx txn, vm model.VM) error {
 }
 
 func setState(tx txn, state model.State, ids []model.VMID) error {
-	update, err := tx.prepare(`UPDATE vm SET state = ? WHERE id = ?`)
-	if err != nil {
-		return err
-	}
 	for _, id := range ids {
-		if err := update.one(state, id); err != nil {
+		if err := tx.change(`UPDATE vm SET state = ? WHERE id = ?`, state, id); err != nil {
 			return fmt.Errorf("set state of VM %d: %w", id, err)
 		}
 	}
@@ -236,12 +218,8 @@ func setState(tx txn, state model.State, ids []model.VMID) error {
 }
 
 func deleteVMs(tx txn, ids []model.VMID) error {
-	remove, err := tx.prepare(`DELETE FROM vm WHERE id = ?`)
-	if err != nil {
-		return err
-	}
 	for _, id := range ids {
-		if _, err := remove.exec(id); err != nil {
+		if _, err := tx.exec(`DELETE FROM vm WHERE id = ?`, id); err != nil {
 			return fmt.Errorf("delete VM %d: %w", id, err)
 		}
 	}
@@ -249,21 +227,17 @@ func deleteVMs(tx txn, ids []model.VMID) error {
 }
 
 func insertRests(tx txn, rests []ipam.Rest) error {
-	insert, err := tx.prepare(`INSERT INTO released (slot, until) VALUES (?, ?)
-		ON CONFLICT (slot) DO UPDATE SET until = max(until, excluded.until)`)
-	if err != nil {
-		return err
-	}
 	for _, rest := range rests {
-		var owner model.Name
-		err := tx.row(`SELECT name FROM vm WHERE slot = ?`, rest.Slot).Scan(&owner)
+		owner, err := one(context.Background(), tx, scanValue[model.Name], `SELECT name FROM vm WHERE slot = ?`, rest.Slot)
 		if err == nil {
 			return fmt.Errorf("rest slot %d: VM %q has it", rest.Slot, owner)
 		}
-		if !errors.Is(err, sql.ErrNoRows) {
+		if !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("rest slot %d: %w", rest.Slot, err)
 		}
-		if _, err := insert.exec(rest.Slot, nanos(rest.Until)); err != nil {
+		_, err = tx.exec(`INSERT INTO released (slot, until) VALUES (?, ?)
+			ON CONFLICT (slot) DO UPDATE SET until = max(until, excluded.until)`, rest.Slot, nanos(rest.Until))
+		if err != nil {
 			return fmt.Errorf("rest slot %d: %w", rest.Slot, err)
 		}
 	}
