@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,9 @@ type TAP struct {
 	MAC     ipam.MAC
 	MTU     int          // bytes
 	Address netip.Prefix // IPv4, of the host's side
+	Alias   string       // of a new one; that of one that exists stays
+	// Fresh has one that exists deleted first: nobody knows what its last VMM left on it.
+	Fresh bool
 	// Reroute has the routes of Address made anew on a TAP that exists, without a look
 	// whether they are there, which would go through the routes of all TAPs.
 	Reroute bool
@@ -83,6 +87,10 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	defer k.making.Unlock()
 	k.changes.RLock()
 	defer k.changes.RUnlock()
+	// A program that is started meanwhile has our descriptor until it is executed, and
+	// a VMM could not open the TAP until then.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -98,12 +106,11 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 		return err
 	}
 	switch {
+	case have.Group == model.GroupCondemned || tap.Fresh:
+		return k.remakeTAP(tap, have, model.GroupUnassigned)
 	case have.multiQueue:
 		// No VMM that takes it for a TAP of ours can open it, and nothing can change it.
-		if err := k.deleteLink(k.route, have.Index); err != nil {
-			return err
-		}
-		return k.makeTAP(tap, have.Group)
+		return k.remakeTAP(tap, have, have.Group)
 	case !have.persistent:
 		return errors.New("a process holds it open and it goes when that does")
 	case len(tap.differences(have, k.ipv6)) == 0:
@@ -121,6 +128,14 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 		return err
 	}
 	return k.reroute(tap, have)
+}
+
+// remakeTAP deletes a TAP and makes it anew.
+func (k *Kernel) remakeTAP(tap TAP, have device, group model.Group) error {
+	if err := k.deleteLink(k.route, have.Index); err != nil {
+		return err
+	}
+	return k.makeTAP(tap, group)
 }
 
 // reroute makes the routes of a TAP anew, if that is asked for.
@@ -173,6 +188,7 @@ func (k *Kernel) shape(tap TAP, group model.Group) error {
 	request.Text(unix.IFLA_IFNAME, tap.Name)
 	if group != keepGroup {
 		request.Uint32(unix.IFLA_GROUP, uint32(group))
+		request.Text(unix.IFLA_IFALIAS, tap.Alias)
 	}
 	request.Uint32(unix.IFLA_TXQLEN, queueLength)
 	request.Bytes(unix.IFLA_ADDRESS, tap.MAC[:])

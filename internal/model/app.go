@@ -19,6 +19,10 @@ type Group uint32
 const (
 	// GroupUnassigned marks a TAP of ours that belongs to no app. It carries nothing.
 	GroupUnassigned Group = 0x5a000000
+	// GroupCondemned is where TAPs of ours are right before all of it is deleted at
+	// once. To the rules it is no group of ours: they drop whatever comes from or goes
+	// to a TAP with a name of ours in such a group.
+	GroupCondemned Group = 0x5bffffff
 	// GroupMask selects the part of a Group that says "a TAP of ZWRM".
 	GroupMask Group = 0xff000000
 )

@@ -28,6 +28,7 @@ type Fake struct {
 	//	up zvm3                      forget within 172.16.0.0/16
 	//	down zvm3                    sysctl net/ipv4/ip_forward = 1
 	//	delete zvm3                  read net/ipv4/ip_forward
+	//	recycle zvm3
 	//	links                        routes
 	//	look at zvm3                 rename foo to zvm3
 	//	ping 172.16.0.14             route 192.0.2.1

@@ -45,11 +45,17 @@ func (f *Fake) createTAP(tap host.TAP) (bool, error) {
 		return false, fmt.Errorf("the kernel did not take address %s", tap.Address)
 	}
 	l, ok := f.links[tap.Name]
-	if !ok {
-		l = f.newLink(host.Link{Name: tap.Name, Kind: host.KindTAP, Group: model.GroupUnassigned})
+	if ok {
+		if err := foreign(l); err != nil {
+			return false, err
+		}
+		if tap.Fresh || l.Group == model.GroupCondemned {
+			f.remove(tap.Name)
+			ok = false
+		}
 	}
-	if err := foreign(l); err != nil {
-		return false, err
+	if !ok {
+		l = f.newLink(host.Link{Name: tap.Name, Kind: host.KindTAP, Group: model.GroupUnassigned, Alias: tap.Alias})
 	}
 	before := *l
 	before.Addresses, before.settings = slices.Clone(l.Addresses), slices.Clone(l.settings)
@@ -69,7 +75,7 @@ func (f *Fake) createTAP(tap host.TAP) (bool, error) {
 
 // foreign says why a link is not a TAP of ours; nil: it is one.
 func foreign(l *link) error {
-	if l.Kind != host.KindTAP || !l.Group.Ours() {
+	if l.Kind != host.KindTAP || !l.Group.Ours() && l.Group != model.GroupCondemned {
 		return fmt.Errorf("the name is that of a link of kind %q in group %s: %w", l.Kind, l.Group, host.ErrForeign)
 	}
 	return nil
@@ -89,8 +95,32 @@ func (f *Fake) newLink(l host.Link) *link {
 // SetGroup is host.Kernel's.
 func (f *Fake) SetGroup(ctx context.Context, group model.Group, names ...string) error {
 	return f.each(ctx, names, func(name string) error {
-		return f.change(fmt.Sprintf("group %s %s", name, group), name, func(l *link) { l.Group = group })
+		return f.change(fmt.Sprintf("group %s %s", name, group), name, func(l *link) { l.Group, l.Alias = group, "" })
 	})
+}
+
+// Recycle is host.Kernel's.
+func (f *Fake) Recycle(ctx context.Context, alias string, names ...string) ([]string, error) {
+	var done []string
+	err := f.each(ctx, names, func(name string) error {
+		err := f.do("recycle "+name, func() (bool, error) {
+			l, ok := f.links[name]
+			if !ok || foreign(l) != nil || l.Group != model.GroupUnassigned || l.Opened {
+				return false, nil
+			}
+			l.Alias, l.owned = alias, true
+			done = append(done, name)
+			return true, nil
+		})
+		if err != nil {
+			return fmt.Errorf("recycle TAP %q: %w", name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return done, nil
 }
 
 // SetUp is host.Kernel's.

@@ -17,6 +17,7 @@ import (
 // Host is what Suite tests: the methods of host.Kernel.
 type Host interface {
 	CreateTAP(ctx context.Context, tap host.TAP) error
+	Recycle(ctx context.Context, alias string, names ...string) ([]string, error)
 	SetGroup(ctx context.Context, group model.Group, names ...string) error
 	SetUp(ctx context.Context, up bool, names ...string) error
 	DeleteLinks(ctx context.Context, names ...string) error
@@ -79,6 +80,9 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"CreateTAP does nothing once given up", (*suite).givenUp},
 		{"SetGroup and SetUp", (*suite).change},
 		{"SetGroup and SetUp name the missing", (*suite).changeMissing},
+		{"a spare TAP is known until it is handed out", (*suite).spare},
+		{"CreateTAP makes a fresh one anew", (*suite).fresh},
+		{"Recycle", (*suite).recycle},
 		{"DeleteLinks deletes ours only", (*suite).deleteLinks},
 		{"200 TAPs at the same time", (*suite).parallel},
 		{"a drift of settings shows and is mended", (*suite).drift},
