@@ -32,7 +32,9 @@ type Rest struct {
 // Allocator hands out slots next-fit: the search goes on behind the slot that
 // was handed out last, so that a freed slot is reused as late as possible. A
 // freed slot also rests for a while, in which packets that are still on their
-// way to its last owner die out. It is safe for concurrent use.
+// way to its last owner die out. Slots whose network is made ahead, which are warm, are
+// handed out before others, in the order in which they became free and warm. It is safe
+// for concurrent use.
 type Allocator struct {
 	quarantine time.Duration
 	now        func() time.Time
@@ -43,6 +45,8 @@ type Allocator struct {
 	free  int
 	next  Slot
 	rests []Rest // ordered by Until
+	warm  map[Slot]struct{}
+	ready []Slot // warm and free; some may have ceased to be so
 }
 
 // NewAllocator returns an Allocator of slots 0 .. capacity-1, all free.
@@ -53,6 +57,7 @@ func NewAllocator(capacity int, quarantine time.Duration, now func() time.Time) 
 		taken:      make([]uint64, (capacity+63)/64),
 		size:       capacity,
 		free:       capacity,
+		warm:       map[Slot]struct{}{},
 	}
 	if tail := capacity % 64; tail != 0 {
 		a.taken[len(a.taken)-1] = ^uint64(0) << tail // slots past the end are never free
@@ -75,9 +80,50 @@ func (a *Allocator) Take(n int) ([]Slot, error) {
 	}
 	slots := make([]Slot, n)
 	for i := range slots {
-		slots[i] = a.takeNext()
+		var ok bool
+		if slots[i], ok = a.takeReady(); !ok {
+			slots[i] = a.takeNext()
+		}
 	}
 	return slots, nil
+}
+
+// Warm notes that the network of slots is made ahead of their VMs. Each is warm until it
+// is handed out.
+func (a *Allocator) Warm(slots ...Slot) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range slots {
+		if int(s) >= a.size {
+			continue
+		}
+		if _, ok := a.warm[s]; ok {
+			continue
+		}
+		a.warm[s] = struct{}{}
+		if !a.isTaken(s) {
+			a.ready = append(a.ready, s)
+		}
+	}
+}
+
+// Cold returns up to n slots that are free and not warm: those that would be handed out
+// next.
+func (a *Allocator) Cold(n int) []Slot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wake(a.now())
+	var slots []Slot
+	for i := range a.size {
+		s := Slot((int(a.next) + i) % a.size)
+		if len(slots) == n {
+			break
+		}
+		if _, ok := a.warm[s]; !ok && !a.isTaken(s) {
+			slots = append(slots, s)
+		}
+	}
+	return slots
 }
 
 // Reserve takes one certain slot: that of a row read at start.
@@ -157,10 +203,27 @@ func (a *Allocator) rest(r Rest) {
 func (a *Allocator) wake(now time.Time) {
 	n := 0
 	for n < len(a.rests) && !a.rests[n].Until.After(now) {
-		a.clear(a.rests[n].Slot)
+		s := a.rests[n].Slot
+		a.clear(s)
+		if _, ok := a.warm[s]; ok {
+			a.ready = append(a.ready, s)
+		}
 		n++
 	}
 	a.rests = a.rests[n:]
+}
+
+// takeReady takes the slot that is ready for longest, if there is one.
+func (a *Allocator) takeReady() (Slot, bool) {
+	for len(a.ready) > 0 {
+		s := a.ready[0]
+		a.ready = a.ready[1:]
+		if _, ok := a.warm[s]; ok && !a.isTaken(s) {
+			a.set(s)
+			return s, true
+		}
+	}
+	return 0, false
 }
 
 // takeNext takes the first free slot at or behind a.next. There is one.
@@ -185,6 +248,7 @@ func (a *Allocator) isTaken(s Slot) bool { return a.taken[s/64]&(1<<(s%64)) != 0
 func (a *Allocator) set(s Slot) {
 	a.taken[s/64] |= 1 << (s % 64)
 	a.free--
+	delete(a.warm, s)
 }
 
 func (a *Allocator) clear(s Slot) {

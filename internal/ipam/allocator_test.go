@@ -181,3 +181,34 @@ func TestConcurrentTakesDiffer(t *testing.T) {
 	}
 	work.Wait()
 }
+
+// TestWarmComesFirst: slots whose network is made ahead are handed out before the
+// others, those that rest once they are free, and those that were taken never.
+func TestWarmComesFirst(t *testing.T) {
+	a, c := newAllocator(8)
+	take(t, a, 2)
+	if got, want := a.Cold(3), []ipam.Slot{2, 3, 4}; !slices.Equal(got, want) {
+		t.Fatalf("cold: %v, want %v", got, want)
+	}
+	a.Release(ipam.Rest{Slot: 0, Until: a.Until()})
+	a.Warm(0, 1, 4, 6, 4, 99)
+	if got, want := a.Cold(8), []ipam.Slot{2, 3, 5, 7}; !slices.Equal(got, want) {
+		t.Errorf("cold: %v, want %v", got, want)
+	}
+	if got, want := take(t, a, 3), []ipam.Slot{4, 6, 2}; !slices.Equal(got, want) {
+		t.Errorf("took %v, want %v", got, want)
+	}
+	c.now = c.now.Add(time.Minute)
+	if got, want := take(t, a, 4), []ipam.Slot{0, 3, 5, 7}; !slices.Equal(got, want) {
+		t.Errorf("took %v, want %v", got, want)
+	}
+	if _, err := a.Take(1); err == nil {
+		t.Error("took a slot that has an owner")
+	}
+	a.Return(4) // its network is gone
+	a.Return(1)
+	a.Warm(1)
+	if got, want := take(t, a, 2), []ipam.Slot{1, 4}; !slices.Equal(got, want) {
+		t.Errorf("took %v, want %v", got, want)
+	}
+}
