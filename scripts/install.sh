@@ -129,12 +129,13 @@ refuse_vms() {
 	fi
 	for tap in /sys/class/net/zvm*; do
 		[ -e "$tap" ] || continue
+		[ "$(cat "$tap/ifalias")" != "zwrm spare" ] || continue # of no VM; stop_daemon takes it away
 		echo "install.sh: there are TAPs of VMs, and no zwrmd; start it, and for each app that zwrm apps lists: zwrm destroy APP" >&2
 		exit 1
 	done
 }
 
-# stop_daemon ends zwrmd, and takes away the rules that it left: with on_shutdown =
+# stop_daemon ends zwrmd, and takes away the rules and spare TAPs that it left: with on_shutdown =
 # "keep", or when it was killed.
 stop_daemon() {
 	if [ -d /run/systemd/system ]; then systemctl disable --now zwrmd.service 2>/dev/null || true; fi

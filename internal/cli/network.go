@@ -58,6 +58,7 @@ func describeNetwork(w io.Writer, status wire.NetworkStatus) {
 		{"capacity:", count(status.Capacity, "VM")},
 		{"used:", count(status.Used, "VM")},
 		{"in quarantine:", strconv.Itoa(status.Quarantined)},
+		{"made ahead:", count(status.Spare, "network")},
 		{"external interface:", status.ExternalInterface},
 		{"MTU:", strconv.Itoa(status.MTU)},
 		{"private networking:", private},

@@ -16,6 +16,9 @@ const (
 	maxMTU = 65521
 )
 
+// maxPool bounds what the TAPs of no VM take of the kernel's memory, to about 240 MiB.
+const maxPool = 4096
+
 // maxDNS is how many resolvers the kernel's ip= argument has room for.
 const maxDNS = 2
 
@@ -110,6 +113,7 @@ func (l *loader) network() Network {
 		HostAccess:        l.hostAccess(),
 		DNS:               l.dns(),
 		MTU:               l.mtu(),
+		Pool:              l.pool(),
 	}
 	if r.ExternalInterface != "" {
 		l.link("network.external_interface", r.ExternalInterface,
@@ -143,6 +147,15 @@ func (l *loader) mtu() int {
 			Mend: fmt.Sprintf("use %d to %d, or 0 for that of the external interface", minMTU, maxMTU)})
 	}
 	return int(mtu)
+}
+
+func (l *loader) pool() int {
+	pool := l.raw.Network.Pool
+	if pool < 0 || pool > maxPool {
+		l.report(Problem{Key: "network.pool", Value: fmt.Sprint(pool), What: "not a number of networks to make ahead",
+			Mend: fmt.Sprintf("use 0 to %d", maxPool)})
+	}
+	return int(pool)
 }
 
 func (l *loader) hostAccess() []model.Service {

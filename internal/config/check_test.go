@@ -131,12 +131,15 @@ func TestDataplanes(t *testing.T) {
 
 func TestWrongNumbersAndPaths(t *testing.T) {
 	const size = `not a size that a TAP and IPv4 can have; use 576 to 65521, or 0 for that of the external interface`
+	const pool = `not a number of networks to make ahead; use 0 to 4096`
 	const service = `not a service; use "tcp/PORT" or "udp/PORT" with a port from 1 to 65535`
 	const path = `not an absolute path; begin it with "/"`
 	testProblems(t, []problemCase{
 		{name: "negative MTU", text: `network.mtu = -1`, want: []string{`network.mtu = -1: ` + size}},
 		{name: "small MTU", text: `network.mtu = 575`, want: []string{`network.mtu = 575: ` + size}},
 		{name: "large MTU", text: `network.mtu = 65522`, want: []string{`network.mtu = 65522: ` + size}},
+		{name: "negative pool", text: `network.pool = -1`, want: []string{`network.pool = -1: ` + pool}},
+		{name: "large pool", text: `network.pool = 4097`, want: []string{`network.pool = 4097: ` + pool}},
 		{name: "services", text: `network.host_access = ["icmp", "udp/53", "tcp/0", "tcp/65536", "53"]`, want: []string{
 			`network.host_access[0] = "icmp": ` + service,
 			`network.host_access[2] = "tcp/0": ` + service,

@@ -52,6 +52,7 @@ type Network struct {
 	HostAccess        []model.Service
 	DNS               []netip.Addr // resolvers named to guests, at most two
 	MTU               int          // bytes; 0: that of the external interface
+	Pool              int          // how many TAPs are made ahead of their VMs
 	Bridge            Bridge
 }
 

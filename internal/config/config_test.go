@@ -22,6 +22,7 @@ func defaults(t *testing.T) Config {
 			Firewall:   Iptables,
 			OnShutdown: ShutdownClean,
 			EgressDeny: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")},
+			Pool:       64,
 			Bridge:     Bridge{Name: "zwrmd0", Subnet: netip.MustParsePrefix("10.0.0.0/16")},
 		},
 		VMM:    VMM{Driver: "auto", UIDBase: 1879048192},
@@ -48,6 +49,7 @@ egress_deny = ["169.254.0.0/16", "10.9.0.0/16"]
 host_access = ["udp/53", "tcp/3128"]
 dns = ["1.1.1.1", "9.9.9.9"]
 mtu = 1400
+pool = 3
 [network.bridge]
 enabled = true
 name = "private0"
@@ -76,6 +78,7 @@ func fullEnv() []string {
 		"ZWRM_NETWORK_HOST_ACCESS=udp/53,tcp/3128",
 		"ZWRM_NETWORK_DNS=1.1.1.1,9.9.9.9",
 		"ZWRM_NETWORK_MTU=1400",
+		"ZWRM_NETWORK_POOL=3",
 		"ZWRM_NETWORK_BRIDGE_ENABLED=true",
 		"ZWRM_NETWORK_BRIDGE_NAME=private0",
 		"ZWRM_NETWORK_BRIDGE_SUBNET=10.1.0.0/24",
@@ -99,6 +102,7 @@ func full(t *testing.T) Config {
 			HostAccess:        []model.Service{{Protocol: model.UDP, Port: 53}, {Protocol: model.TCP, Port: 3128}},
 			DNS:               []netip.Addr{netip.MustParseAddr("1.1.1.1"), netip.MustParseAddr("9.9.9.9")},
 			MTU:               1400,
+			Pool:              3,
 			Bridge:            Bridge{Enabled: true, Name: "private0", Subnet: netip.MustParsePrefix("10.1.0.0/24")},
 		},
 		VMM:    VMM{Driver: "qemu", UIDBase: 2000000000},

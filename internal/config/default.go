@@ -72,6 +72,10 @@ dns = []
 # external interface.
 mtu = 0
 
+# How many VMs' networks are made ahead, 0 to 4096, so that a new VM gets one at
+# once. Each is a TAP that carries nothing, and takes about 60 KiB.
+pool = 64
+
 # Private networking.
 [network.bridge]
 # true: VMs of one app reach each other, and no VM of another app.

@@ -26,6 +26,7 @@ type raw struct {
 		HostAccess        []string
 		DNS               []string
 		MTU               int64
+		Pool              int64
 		Bridge            struct {
 			Enabled bool
 			Name    string
@@ -66,6 +67,7 @@ func (r *raw) settings() []setting {
 		{"network.host_access", &r.Network.HostAccess, ""},
 		{"network.dns", &r.Network.DNS, ""},
 		{"network.mtu", &r.Network.MTU, "0"},
+		{"network.pool", &r.Network.Pool, "64"},
 		{"network.bridge.enabled", &r.Network.Bridge.Enabled, "false"},
 		{"network.bridge.name", &r.Network.Bridge.Name, "zwrmd0"},
 		{"network.bridge.subnet", &r.Network.Bridge.Subnet, "10.0.0.0/16"},

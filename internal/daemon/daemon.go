@@ -206,7 +206,7 @@ func (d *Daemon) prepare(ctx context.Context, fleet *fleet.Fleet) (left bool, er
 	return d.reconciler.Pending() > 0, nil
 }
 
-// Clean takes away the rules and the bridge that an earlier zwrmd left, as a stop with
+// Clean takes away the rules, the bridge and the spare TAPs that an earlier zwrmd left, as a stop with
 // on_shutdown = "clean" does. It refuses while another zwrmd has the database.
 func Clean(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	d, err := Open(ctx, cfg, log, nil)

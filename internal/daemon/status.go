@@ -38,6 +38,7 @@ func (n network) Status(ctx context.Context) (wire.NetworkStatus, error) {
 	cfg := n.daemon.cfg.Network
 	used, _, resting := n.fleet.Slots()
 	history := n.daemon.reconciler.History()
+	spare, _ := n.daemon.reconciler.Spares()
 	status := wire.NetworkStatus{
 		Firewall:          string(cfg.Firewall),
 		Dataplane:         n.daemon.dataplane.Version(),
@@ -46,6 +47,7 @@ func (n network) Status(ctx context.Context) (wire.NetworkStatus, error) {
 		Capacity:          cfg.Layout.Capacity(),
 		Used:              used,
 		Quarantined:       resting,
+		Spare:             len(spare),
 		ExternalInterface: n.daemon.uplink.Name,
 		MTU:               n.daemon.reconciler.MTU(),
 		Private:           cfg.Bridge.Enabled,

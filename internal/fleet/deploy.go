@@ -133,6 +133,7 @@ func (f *Fleet) plug(ctx context.Context, app model.App, was model.Spec, vms []m
 	for i := range vms {
 		vms[i].Slot = slots[i]
 	}
+	defer f.stirStock(true)
 	defer f.Network.Begin()()
 	app, vms, err = f.Store.Create(ctx, app, vms)
 	if err != nil {

@@ -96,6 +96,7 @@ func (f *Fleet) bury(ctx context.Context, app model.App, vms []model.VM) (err er
 
 // unplug removes networks, then rows.
 func (f *Fleet) unplug(ctx context.Context, app model.App, vms []model.VM, rests []ipam.Rest) error {
+	defer f.stirStock(false)
 	defer f.Network.Begin()()
 	if err := f.Network.Remove(ctx, vms...); err != nil {
 		return err

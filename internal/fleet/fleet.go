@@ -27,6 +27,14 @@ type Network interface {
 	Open(ctx context.Context, vms ...model.VM) error
 	Close(ctx context.Context, vms ...model.VM) error
 	Remove(ctx context.Context, vms ...model.VM) error
+	// Spares returns the slots whose network is made ahead of a VM, and how many more
+	// there are to be. Prepare makes that of a slot which is free, if there is room, and
+	// reports whether it did.
+	Spares() (ready []ipam.Slot, lack int)
+	Prepare(ctx context.Context, slot ipam.Slot) (ready bool, err error)
+	// Clean takes away what is left of networks that were removed. wait is how long
+	// until there is more to do; 0: until the next Remove.
+	Clean(ctx context.Context) (wait time.Duration, err error)
 	// Unplugged returns those of the VMs whose TAP no VMM has open.
 	Unplugged(ctx context.Context, vms ...model.VM) ([]model.VM, error)
 }
@@ -108,7 +116,9 @@ type Fleet struct {
 	apps   keyed
 	images sync.RWMutex // held shared while an app with an image is being written
 
-	brokenOff atomic.Bool // a change, perhaps: an app is not as its row says
+	stir      chan struct{} // has room for a word to the one who keeps the stock of networks
+	opened    atomic.Int64  // when a network was opened last, in nanoseconds since 1970
+	brokenOff atomic.Bool   // a change, perhaps: an app is not as its row says
 
 	mu       sync.Mutex
 	machines map[model.VMID]*machine
@@ -134,6 +144,7 @@ func New(ctx context.Context, deps Deps) *Fleet {
 		life:     ctx,
 		slots:    ipam.NewAllocator(deps.Layout.Capacity(), deps.Timing.Quarantine, time.Now),
 		starts:   make(chan struct{}, 2*runtime.NumCPU()),
+		stir:     make(chan struct{}, 1),
 		apps:     keyed{locks: map[model.Name]*lock{}},
 		machines: map[model.VMID]*machine{},
 		retries:  map[model.VMID]int{},

@@ -68,8 +68,14 @@ func (f *faults) of(op string) error {
 }
 
 // newWorld returns a world whose fleet is loaded and keeps house. The text is
-// part of the section [network].
+// part of the section [network]. No network is made ahead.
 func newWorld(t *testing.T, network string) *world {
+	t.Helper()
+	return newWorldOf(t, "pool = 0\n"+network)
+}
+
+// newWorldOf is newWorld with as many networks made ahead as the text says.
+func newWorldOf(t *testing.T, network string) *world {
 	t.Helper()
 	kernel := hosttest.NewFake()
 	w := &world{t: t, dir: t.TempDir(), kernel: kernel, rules: firewalltest.NewKernel(), driver: &driver{kernel: kernel}}
@@ -154,6 +160,14 @@ func (w *world) must(err error) {
 // text returns rows, links and rules for people to compare.
 func (w *world) text() string {
 	w.t.Helper()
+	for { // what is done behind a removal
+		wait, err := w.net.Clean(w.t.Context())
+		w.must(err)
+		if wait == 0 {
+			break
+		}
+		time.Sleep(wait)
+	}
 	state, err := w.store.State(w.t.Context())
 	w.must(err)
 	var lines []string

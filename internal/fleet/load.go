@@ -190,6 +190,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for app, vms := range failed {
 		f.work.Go(func() { f.revive(app, vms) })
 	}
+	f.work.Go(func() { f.keepStock(ctx) })
 	ticker := time.NewTicker(f.Timing.Tick)
 	defer ticker.Stop()
 	for {

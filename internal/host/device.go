@@ -159,7 +159,7 @@ func (d *device) foreign(name string) error {
 		return fmt.Errorf("the name is an alternative name of link %q: %w", d.Name, ErrForeign)
 	case d.Kind != KindTAP:
 		return fmt.Errorf("the name is that of a link of kind %q: %w", d.Kind, ErrForeign)
-	case !d.Group.Ours() && d.Group != model.GroupCondemned:
+	case !d.Group.Known():
 		return fmt.Errorf("the name is that of a TAP in group %s: %w", d.Group, ErrForeign)
 	}
 	return nil

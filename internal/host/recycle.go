@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -73,75 +73,43 @@ func (k *Kernel) recycle(name string) (index int, err error) {
 // the descriptor (drivers/net/tun.c __tun_chr_ioctl), but for its Ethernet address and
 // its being persistent, which a list of links shows.
 func resetTAP(name string) error {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	// These flags are set, and others taken away. Without the last one the filter of
+	// before would be attached, by its address in that process.
+	t, err := openTUN(name, tunFlags|unix.IFF_NOFILTER)
 	if err != nil {
-		return fmt.Errorf("open /dev/net/tun: %w", err)
+		return err
 	}
-	t := tun{fd}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		// All of these are set, and others taken away. Without the last one the filter
-		// of before would be attached, by its address in that process.
-		request.SetUint16(tunFlags | unix.IFF_NOFILTER)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
-	if err == nil {
-		err = t.reset()
-	}
-	return errors.Join(err, t.close())
+	return errors.Join(t.reset(), t.close())
 }
-
-// tunFilter is struct tun_filter of linux/if_tun.h, without addresses.
-type tunFilter struct{ flags, count uint16 }
 
 // vnetHeader is the length of struct virtio_net_hdr, which a new TAP has.
 const vnetHeader = 10
 
 func (t tun) reset() error {
-	var everything tunFilter
-	none := int32(-1)
-	for _, step := range []struct {
-		what    string
-		request uint
-		value   unsafe.Pointer
-	}{
-		{"detach the filter", unix.TUNDETACHFILTER, unsafe.Pointer(&unix.SockFprog{})},
-		{"take all addresses", unix.TUNSETTXFILTER, unsafe.Pointer(&everything)},
-		{"remove the steering program", unix.TUNSETSTEERINGEBPF, unsafe.Pointer(&none)},
-		{"remove the filter program", unix.TUNSETFILTEREBPF, unsafe.Pointer(&none)},
-	} {
-		if err := ioctlPointer(t.fd, step.request, step.value); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
-		}
-	}
 	for _, step := range []struct {
 		what    string
 		request uint
 		value   int
 	}{
+		{"detach the filter", unix.TUNDETACHFILTER, 0},
+		{"take all addresses", unix.TUNSETTXFILTER, 0}, // struct tun_filter with no flag and no address
+		{"remove the steering program", unix.TUNSETSTEERINGEBPF, -1},
+		{"remove the filter program", unix.TUNSETFILTEREBPF, -1},
 		{"set the length of headers", unix.TUNSETVNETHDRSZ, vnetHeader},
-		{"set the send buffer", unix.TUNSETSNDBUF, 1<<31 - 1},
+		{"set the send buffer", unix.TUNSETSNDBUF, math.MaxInt32},
 		{"have little-endian headers off", unix.TUNSETVNETLE, 0},
+		{"have big-endian headers off", unix.TUNSETVNETBE, 0},
 	} {
-		value := int32(step.value)
-		if err := ioctlPointer(t.fd, step.request, unsafe.Pointer(&value)); err != nil {
+		err := unix.IoctlSetPointerInt(t.fd, step.request, step.value)
+		if step.request == unix.TUNSETVNETBE && errors.Is(err, unix.EINVAL) {
+			continue // only a kernel that knows of them has them
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
-	}
-	big := int32(0) // only a kernel that knows of big-endian headers has them
-	if err := ioctlPointer(t.fd, unix.TUNSETVNETBE, unsafe.Pointer(&big)); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("have big-endian headers off: %w", err)
 	}
 	if err := unix.IoctlSetInt(t.fd, unix.TUNSETOFFLOAD, 0); err != nil {
 		return fmt.Errorf("have offloads off: %w", err)
 	}
 	return t.own()
-}
-
-func ioctlPointer(fd int, request uint, value unsafe.Pointer) error {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(value))
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

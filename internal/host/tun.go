@@ -22,23 +22,36 @@ type tun struct{ fd int }
 // errExists says that there is a link of the name, of whichever kind.
 var errExists = errors.New("a link of this name exists")
 
-// newTUN makes a TAP. Until persist is called, it goes when the descriptor does:
-// a process that is killed leaves nothing.
-func (k *Kernel) newTUN(op effect.Op, name string) (tun, error) {
+// openTUN opens a TAP with certain flags. Only the flags of a TAP of ours let it be
+// opened that is there.
+func openTUN(name string, flags uint16) (tun, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return tun{}, fmt.Errorf("open /dev/net/tun: %w", err)
 	}
 	request, err := unix.NewIfreq(name)
 	if err == nil {
-		request.SetUint16(tunFlags | unix.IFF_TUN_EXCL)
-		err = effect.Do(k.hook, op, func() error { return unix.IoctlIfreq(fd, unix.TUNSETIFF, request) })
+		request.SetUint16(flags)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 	}
-	if err == nil {
-		return tun{fd}, nil
+	if err != nil {
+		_ = unix.Close(fd)
+		return tun{}, err
 	}
-	_ = unix.Close(fd)
-	if errors.Is(err, unix.EBUSY) { // IFF_TUN_EXCL (drivers/net/tun.c tun_set_iff)
+	return tun{fd}, nil
+}
+
+// newTUN makes a TAP. Until persist is called, it goes when the descriptor does:
+// a process that is killed leaves nothing.
+func (k *Kernel) newTUN(op effect.Op, name string) (t tun, err error) {
+	err = effect.Do(k.hook, op, func() error {
+		t, err = openTUN(name, tunFlags|unix.IFF_TUN_EXCL)
+		return err
+	})
+	switch {
+	case err == nil:
+		return t, nil
+	case errors.Is(err, unix.EBUSY): // IFF_TUN_EXCL (drivers/net/tun.c tun_set_iff)
 		return tun{}, errExists
 	}
 	return tun{}, fmt.Errorf("make link: %w", err)
@@ -56,21 +69,12 @@ func (t tun) own() error {
 // ownTAP makes an existing TAP root's. One that a process has open stays as it is:
 // only that process could change it.
 func (k *Kernel) ownTAP(name string) error {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open /dev/net/tun: %w", err)
-	}
-	t := tun{fd}
-	request, err := unix.NewIfreq(name)
-	if err == nil {
-		request.SetUint16(tunFlags)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
-	}
+	t, err := openTUN(name, tunFlags)
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return t.close()
+		return nil
 	case err != nil:
-		return errors.Join(fmt.Errorf("open link: %w", err), t.close())
+		return fmt.Errorf("open link: %w", err)
 	}
 	return errors.Join(effect.Do(k.hook, opOwnTAP, t.own), t.close())
 }

@@ -33,6 +33,10 @@ func (id AppID) Group() Group { return GroupUnassigned | Group(id) }
 // Ours reports whether a device of this group is a TAP of ZWRM, assigned or not.
 func (g Group) Ours() bool { return g&GroupMask == GroupUnassigned }
 
+// Known reports whether it is ZWRM that puts devices into this group: TAPs of VMs, and
+// those that are about to be deleted.
+func (g Group) Known() bool { return g.Ours() || g == GroupCondemned }
+
 // App returns the app of the group, 0 for GroupUnassigned and for foreign groups.
 func (g Group) App() AppID {
 	if !g.Ours() {

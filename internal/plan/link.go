@@ -16,6 +16,7 @@ type Link struct {
 	Address netip.Prefix // the gateway's address with the block's length
 	Guest   netip.Addr   // whose connections and neighbour entry go with the link
 	Group   model.Group  // GroupUnassigned: closed
+	Alias   string       // SpareAlias, or none
 	// Optional says that the link may be missing: its VM is on its way out, so
 	// what is there must be closed and what is gone stays gone.
 	Optional bool
@@ -38,4 +39,15 @@ func VM(network config.Network, mtu int, vm model.VM) Link {
 		Group:    group,
 		Optional: vm.State == model.Stopping,
 	}
+}
+
+// SpareAlias is the alias (IFLA_IFALIAS) of a TAP that is made ahead of its VM. It goes
+// when a VM gets the TAP.
+const SpareAlias = "zwrm spare"
+
+// Spare returns the link of a slot that no VM has.
+func Spare(network config.Network, mtu int, slot ipam.Slot) Link {
+	link := VM(network, mtu, model.VM{Slot: slot})
+	link.Alias = SpareAlias
+	return link
 }

@@ -148,7 +148,7 @@ func checkNames(network config.Network, facts Facts) []config.Problem {
 
 func isTAP(link host.Link) bool {
 	_, ok := ipam.ParseTAP(link.Name)
-	return ok && link.Kind == host.KindTAP && link.Group.Ours()
+	return ok && link.Kind == host.KindTAP && link.Group.Known()
 }
 
 func isBridge(link host.Link) bool {

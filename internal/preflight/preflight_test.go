@@ -24,6 +24,7 @@ func goodHost() preflight.Facts {
 			{Name: "eth0", Addresses: prefixes("192.0.2.10/24"), MTU: 1500},
 			{Name: "zvm3", Kind: host.KindTAP, Group: 0x5a000001, Addresses: prefixes("172.16.0.13/30")},
 			{Name: "zwrmd0", Kind: host.KindBridge, Alias: plan.BridgeAlias, Addresses: prefixes("10.0.0.1/16")},
+			{Name: "zvm4", Kind: host.KindTAP, Group: model.GroupCondemned, Addresses: prefixes("172.16.0.17/30")},
 		},
 		Routes: []host.Route{
 			{Dest: netip.MustParsePrefix("0.0.0.0/0"), Device: "wifi0", Table: 254, Metric: 600},

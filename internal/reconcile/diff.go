@@ -36,8 +36,9 @@ type linkWork struct {
 
 // diffLinks compares the wanted links with those of the kernel. A link with our
 // name prefix that is in no group of ours is reported and left alone: it is not
-// ours, and the rules let nothing through it.
-func diffLinks(layout ipam.Layout, want []plan.Link, have []host.Link) linkDiff {
+// ours, and the rules let nothing through it. One of no VM for which stocked reports
+// true is as it should be.
+func diffLinks(layout ipam.Layout, want []plan.Link, have []host.Link, stocked func(host.Link) bool) linkDiff {
 	var diff linkDiff
 	found := make(map[string]host.Link, len(have))
 	for _, link := range have {
@@ -63,7 +64,7 @@ func diffLinks(layout ipam.Layout, want []plan.Link, have []host.Link) linkDiff 
 		}
 	}
 	for _, h := range have {
-		if _, ok := wanted[h.Name]; !ok {
+		if _, ok := wanted[h.Name]; !ok && !stocked(h) {
 			diff.unwanted(h)
 		}
 	}
@@ -89,13 +90,13 @@ func renamedLinks(layout ipam.Layout, found map[string]host.Link) map[string]hos
 
 // unwanted sorts out a link that no VM has.
 func (d *linkDiff) unwanted(h host.Link) {
-	ours := h.Group.Ours() && h.Kind == host.KindTAP
 	_, named := ipam.ParseTAP(h.Name)
+	ours := h.Kind == host.KindTAP && (h.Group.Ours() || named && h.Group.Known())
 	switch {
 	case ours:
 		d.find(h.Name, "no link: no VM has this slot", "link in group "+h.Group.String())
 		d.orphans = append(d.orphans, h)
-		if h.Group != model.GroupUnassigned {
+		if h.Group != model.GroupUnassigned && h.Group != model.GroupCondemned {
 			d.shut = append(d.shut, h.Name)
 		}
 	case named:

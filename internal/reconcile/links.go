@@ -85,9 +85,19 @@ func (r *Reconciler) deleteSome(ctx context.Context, some []host.Link) error {
 	for _, link := range some {
 		if !r.wasTouched(link.Name) {
 			names = append(names, link.Name)
+			r.lose(link.Name)
 		}
 	}
 	return r.erase(ctx, names, r.guests(names))
+}
+
+// lose notes that a TAP, if it is a spare one, is none any more.
+func (r *Reconciler) lose(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slot, ok := ipam.ParseTAP(name); ok {
+		delete(r.stock.spare, slot)
+	}
 }
 
 // guests returns the addresses of the guests behind TAPs.
@@ -169,11 +179,12 @@ func (r *Reconciler) Rebuilt() []ipam.Slot {
 	return slots
 }
 
-// Pending returns how many links are still to be made, mended or deleted.
+// Pending returns how many links are still to be made, mended or deleted, but for those
+// that are made ahead.
 func (r *Reconciler) Pending() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.pending
+	return r.pending + len(r.stock.soiled)
 }
 
 func (r *Reconciler) progress(done int) {

@@ -69,7 +69,7 @@ func TestRequestsDuringSync(t *testing.T) {
 		w.rows = slices.Concat(w.rows[:many-3], []model.VM{closed, last, fresh})
 		w.rows[many-3].State = model.Failed
 		w.must(w.Close(context.Background(), gone, closed))
-		w.must(w.Remove(context.Background(), gone))
+		w.must(w.Reconciler.Remove(context.Background(), gone))
 		w.must(w.Open(context.Background(), fresh))
 		before = len(w.kernel.Journal())
 		end()

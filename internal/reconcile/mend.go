@@ -223,5 +223,5 @@ func (r *Reconciler) compareLinks(ctx context.Context, names []string) (linkDiff
 		}
 		want = plan.ForVMs(r.network, r.Uplink(), vms).Links
 	}
-	return diffLinks(r.network.Layout, want, have), nil
+	return diffLinks(r.network.Layout, want, have, r.stocked(map[ipam.Slot]struct{}{})), nil
 }

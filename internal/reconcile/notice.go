@@ -64,6 +64,7 @@ func (r *Reconciler) notice(n host.Notice, now time.Time) {
 		}
 	case !tap:
 	case n.About == host.AboutNoLink:
+		delete(r.stock.spare, slot)
 		r.docket.link(n.Name, missing, now, by)
 	case n.About == host.AboutLink:
 		if r.asWanted(slot, n.Link) {

@@ -3,11 +3,13 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"zwrm/internal/config"
 	"zwrm/internal/event"
@@ -52,10 +54,38 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, kernel, firewalltest.NewKernel())
 }
 
+// Remove is Reconciler's, with what is done behind it.
+func (w *world) Remove(ctx context.Context, vms ...model.VM) error {
+	if err := w.Reconciler.Remove(ctx, vms...); err != nil {
+		return err
+	}
+	w.clean()
+	return nil
+}
+
+// clean cleans until there is nothing left to clean.
+func (w *world) clean() {
+	w.t.Helper()
+	for {
+		wait, err := w.Clean(context.Background())
+		w.must(err)
+		if wait == 0 {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
 // newWorldOn is a start on a kernel that is there already.
 func newWorldOn(t *testing.T, kernel *hosttest.Fake, rules *firewalltest.Kernel) *world {
 	t.Helper()
-	cfg, err := config.Parse("[network.bridge]\nenabled = true\n", nil)
+	return newWorldWith(t, 0, kernel, rules)
+}
+
+// newWorldWith is newWorldOn with so many TAPs that are to be made ahead.
+func newWorldWith(t *testing.T, pool int, kernel *hosttest.Fake, rules *firewalltest.Kernel) *world {
+	t.Helper()
+	cfg, err := config.Parse(fmt.Sprintf("[network]\npool = %d\n[network.bridge]\nenabled = true\n", pool), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,6 +26,7 @@ type Links interface {
 	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
 	Rename(ctx context.Context, from, to string) error
 	CreateTAP(ctx context.Context, tap host.TAP) error
+	Recycle(ctx context.Context, alias string, names ...string) ([]string, error)
 	SetGroup(ctx context.Context, group model.Group, names ...string) error
 	SetUp(ctx context.Context, up bool, names ...string) error
 	DeleteLinks(ctx context.Context, names ...string) error
@@ -75,13 +77,17 @@ type Reconciler struct {
 
 	docket docket // what is to be looked at
 
+	// cleaning is held while what VMs left is cleaned away.
+	cleaning sync.Mutex
+
 	mu       sync.Mutex // guards what follows, and the order of the firewall's changes
 	uplink   plan.Uplink
 	uplinkIs string // gone, down or up; empty: not looked yet
 	roster   *roster
 	touched  map[ipam.Slot]struct{} // changed by the short path since the last comparison
-	rebuilt  map[ipam.Slot]bool     // TAPs that were missing; whether they are made anew
-	pending  int                    // links that are still to be done
+	stock    stock
+	rebuilt  map[ipam.Slot]bool // TAPs that were missing; whether they are made anew
+	pending  int                // links that are still to be done
 	strays   strays
 	fights   fights
 	history  history
@@ -99,7 +105,7 @@ func New(network config.Network, uplink plan.Uplink, kernel Kernel, rows Rows, e
 	return &Reconciler{
 		network: network, uplink: uplink, rows: rows, events: events, log: log,
 		links: kernel.Links, settings: kernel.Settings, firewall: kernel.Firewall,
-		syncing: make(chan struct{}, 1), touched: map[ipam.Slot]struct{}{}, rebuilt: map[ipam.Slot]bool{},
+		syncing: make(chan struct{}, 1), touched: map[ipam.Slot]struct{}{}, stock: newStock(network.Pool), rebuilt: map[ipam.Slot]bool{},
 		roster: newRoster(), fights: fights{open: map[string]*bout{}}, history: history{repairs: map[string]int{}, took: newDurations()},
 	}
 }
@@ -117,22 +123,48 @@ func (r *Reconciler) Begin() (end func()) {
 // crash before that leaves closed links, which the next start finds by their
 // rows. When a step fails, those before it are undone.
 func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
-	r.touch(vms)
+	spare, err := r.claim(ctx, vms)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.undo(ctx, vms))
+			err = errors.Join(err, r.undo(ctx, vms, spare))
 		}
 	}()
-	mtu := r.MTU()
-	for _, vm := range vms {
-		link := plan.VM(r.network, mtu, vm)
-		if err := r.links.CreateTAP(ctx, tap(link)); err != nil {
-			return fmt.Errorf("open network of VM %q: %w", vm.Name, err)
-		}
+	if err != nil {
+		return err
+	}
+	if err := r.build(ctx, vms, spare); err != nil {
+		return err
 	}
 	if err := r.join(ctx, vms); err != nil {
 		return err
 	}
+	err = r.assign(ctx, vms)
+	if errors.Is(err, host.ErrNoLink) && len(spare) > 0 { // somebody has deleted it
+		if err = r.build(ctx, vms, nil); err == nil {
+			err = r.assign(ctx, vms)
+		}
+	}
+	return err
+}
+
+// build makes the links of VMs, but for those that are there as spare ones.
+func (r *Reconciler) build(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}) error {
+	mtu := r.MTU()
+	for _, vm := range vms {
+		if _, ok := spare[vm.Slot]; ok {
+			continue
+		}
+		tap := tap(plan.VM(r.network, mtu, vm))
+		tap.Fresh = vm.State == model.Pending || vm.Attachment // and not of one that is started again
+		if err := r.links.CreateTAP(ctx, tap); err != nil {
+			return fmt.Errorf("open network of VM %q: %w", vm.Name, err)
+		}
+	}
+	return nil
+}
+
+// assign puts the VMs' links into the groups of their apps.
+func (r *Reconciler) assign(ctx context.Context, vms []model.VM) error {
 	for group, names := range byGroup(vms) {
 		if err := r.links.SetGroup(ctx, group, names...); err != nil {
 			return fmt.Errorf("open network of app %q: %w", vms[0].AppName, err)
@@ -155,21 +187,15 @@ func (r *Reconciler) Close(ctx context.Context, vms ...model.VM) error {
 	return r.leave(ctx, vms)
 }
 
-// Remove takes away what is left of VMs that were closed: their connections and
-// neighbour entries, their links, and their app's rule if a Close did not get that
-// far. Links that are gone already are no error.
+// Remove gives up the networks of VMs that were closed, and their app's rule if a Close
+// did not get that far. Links that are gone already are no error. What is left of them
+// in the kernel, connections, neighbour entries and links, is taken away by Clean.
 func (r *Reconciler) Remove(ctx context.Context, vms ...model.VM) error {
 	r.touch(vms)
 	if err := r.leave(ctx, vms); err != nil {
-		return err
-	}
-	guests := make([]netip.Addr, 0, len(vms))
-	for _, vm := range vms {
-		guests = append(guests, r.network.Layout.Guest(vm.Slot))
-	}
-	if err := r.erase(ctx, taps(vms), guests); err != nil {
 		return fmt.Errorf("remove network: %w", err)
 	}
+	r.soil(vms)
 	return nil
 }
 
@@ -181,6 +207,9 @@ func (r *Reconciler) Remove(ctx context.Context, vms ...model.VM) error {
 func (r *Reconciler) erase(ctx context.Context, names []string, guests []netip.Addr) error {
 	if err := r.settings.Forget(ctx, guests...); err != nil {
 		return err
+	}
+	if len(names) == 0 {
+		return nil
 	}
 	if err := r.links.DeleteLinks(ctx, names...); err != nil {
 		return err
@@ -206,19 +235,26 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
 	var ours, bridges []string
+	stock := tapsOf(slices.Collect(maps.Keys(r.stock.soiled)))
 	for _, link := range links {
 		if _, ok := ipam.ParseTAP(link.Name); ok && link.Group.Ours() {
 			ours = append(ours, link.Name)
+			if link.Alias == plan.SpareAlias {
+				stock = append(stock, link.Name)
+			}
+		} else if ok && link.Kind == host.KindTAP && link.Group == model.GroupCondemned {
+			stock = append(stock, link.Name)
 		}
 		if link.Kind == host.KindBridge && link.Alias == plan.BridgeAlias {
 			bridges = append(bridges, link.Name)
 		}
 	}
 	down := func(names ...string) error { return r.links.SetUp(ctx, false, names...) }
-	if err := errors.Join(r.unassign(ctx, ours), r.whereThere(ctx, ours, down)); err != nil {
+	err = errors.Join(r.unassign(ctx, ours), r.whereThere(ctx, ours, down), r.links.DeleteLinks(ctx, stock...))
+	if err != nil {
 		return fmt.Errorf("shut the network down: rules stay, since a link is still up: %w", err)
 	}
-	r.roster = newRoster()
+	r.stock, r.roster = newStock(r.stock.size), newRoster()
 	if err := r.firewall.Remove(ctx); err != nil {
 		return fmt.Errorf("shut the network down: %w", err)
 	}
@@ -292,12 +328,18 @@ func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
 	return nil
 }
 
-// undo removes the links of a failed Open. The request may have been given up,
-// which is no reason to leave half of it behind.
-func (r *Reconciler) undo(ctx context.Context, vms []model.VM) error {
+// undo removes the links of a failed Open, and gives spare ones back. The request may
+// have been given up, which is no reason to leave half of it behind.
+func (r *Reconciler) undo(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}) error {
 	ctx = context.WithoutCancel(ctx)
-	err := r.links.DeleteLinks(ctx, taps(vms)...) // a deleted link is closed, too
-	return errors.Join(err, r.leave(ctx, vms))
+	var made []string
+	for _, vm := range vms {
+		if _, ok := spare[vm.Slot]; !ok {
+			made = append(made, vm.Slot.TAP())
+		}
+	}
+	err := r.links.DeleteLinks(ctx, made...) // a deleted link is closed, too
+	return errors.Join(err, r.giveBack(ctx, spare), r.leave(ctx, vms))
 }
 
 func taps(vms []model.VM) []string {
@@ -325,5 +367,5 @@ func (r *Reconciler) MTU() int {
 }
 
 func tap(link plan.Link) host.TAP {
-	return host.TAP{Name: link.Name, MAC: link.MAC, MTU: link.MTU, Address: link.Address}
+	return host.TAP{Name: link.Name, MAC: link.MAC, MTU: link.MTU, Address: link.Address, Alias: link.Alias}
 }

@@ -107,6 +107,7 @@ func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference
 		err = errors.Join(err, r.takeBack(ctx, c))
 	}
 	r.begin(c.links)
+	r.take(c.spare)
 	return c.links, findings, err
 }
 
@@ -122,7 +123,8 @@ func (r *Reconciler) compareAgain(ctx context.Context, c *comparison) error {
 	if err != nil {
 		return fmt.Errorf("read links: %w", err)
 	}
-	c.links = diffLinks(r.network.Layout, c.want.Links, have)
+	c.spare = map[ipam.Slot]struct{}{}
+	c.links = diffLinks(r.network.Layout, c.want.Links, have, r.stocked(c.spare))
 	r.observe(&c.links, true)
 	return nil
 }
@@ -134,7 +136,8 @@ type comparison struct {
 	base  []firewall.Difference // of settings and the bridge
 	rules []firewall.Difference
 	links linkDiff
-	up    bool // a TAP of ours is up
+	spare map[ipam.Slot]struct{} // whose TAP is a spare one
+	up    bool                   // a TAP of ours is up
 }
 
 // findings returns all that can be mended.
@@ -181,7 +184,8 @@ func (r *Reconciler) compare(ctx context.Context) (c comparison, err error) {
 	if c.rules, err = r.compareRules(ctx, c.want.Policy); err != nil {
 		return c, err
 	}
-	c.links = diffLinks(r.network.Layout, c.want.Links, have)
+	c.spare = map[ipam.Slot]struct{}{}
+	c.links = diffLinks(r.network.Layout, c.want.Links, have, r.stocked(c.spare))
 	c.links.leftovers = leftovers
 	return c, nil
 }

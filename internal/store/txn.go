@@ -12,7 +12,7 @@ import (
 type writer struct {
 	db       *sql.DB
 	conn     *sql.Conn
-	prepared map[string]*sql.Stmt
+	prepared map[string]statement
 }
 
 func openWriter(ctx context.Context, path string) (*writer, error) {
@@ -27,7 +27,7 @@ func openWriter(ctx context.Context, path string) (*writer, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &writer{db, conn, map[string]*sql.Stmt{}}, nil
+	return &writer{db, conn, map[string]statement{}}, nil
 }
 
 func (w *writer) close() error {
@@ -40,17 +40,20 @@ func (w *writer) close() error {
 
 // statement returns the statement, prepared. It does not end with the context of one
 // of the writes that share a transaction: SQLite may roll back the others as well then.
-func (w *writer) statement(query string) (*sql.Stmt, error) {
+func (w *writer) statement(query string) (statement, error) {
 	if stmt, ok := w.prepared[query]; ok {
 		return stmt, nil
 	}
 	stmt, err := w.conn.PrepareContext(context.Background(), query)
 	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", query, err)
+		return statement{}, fmt.Errorf("prepare %q: %w", query, err)
 	}
-	w.prepared[query] = stmt
-	return stmt, nil
+	w.prepared[query] = statement{stmt}
+	return statement{stmt}, nil
 }
+
+// statement lives as long as its writer.
+type statement struct{ *sql.Stmt }
 
 // txn is the transaction that writes share.
 type txn struct{ *writer }

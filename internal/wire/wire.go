@@ -79,6 +79,7 @@ type NetworkStatus struct {
 	Capacity          int      `json:"capacity" doc:"VMs that the subnet holds"`
 	Used              int      `json:"used" doc:"blocks that VMs have"`
 	Quarantined       int      `json:"quarantined" doc:"blocks that rest before they are reused"`
+	Spare             int      `json:"spare" doc:"networks that are made ahead of their VMs; see network.pool of the configuration"`
 	ExternalInterface string   `json:"external_interface"`
 	MTU               int      `json:"mtu" doc:"bytes"`
 	Private           bool     `json:"private" doc:"VMs of one app reach each other"`

@@ -88,6 +88,8 @@ func each(t *testing.T, tell func(s *site, st story, mine func(order.Point) bool
 // begin has zwrmd run on a site with guests.
 func (s *site) begin(st story) {
 	s.t.Helper()
+	s.pool = st.pool
+	s.must(s.configure(s.plane))
 	s.start(order.Order{})
 	s.must(s.eventually(s.converged))
 	if st.name != "start from nothing" {
@@ -129,7 +131,7 @@ func (s *site) prepare(st story) {
 	if !st.starts {
 		s.must(s.runWith(s.plane))
 	}
-	if err := st.before(s); err != nil {
+	if err := errors.Join(st.before(s), s.eventually(s.cleaned)); err != nil {
 		s.t.Fatalf("before the story: %v", err)
 	}
 	if !st.starts {
@@ -142,7 +144,8 @@ func (s *site) act(st story, o order.Order) error {
 	s.t.Helper()
 	if !st.starts {
 		s.must(s.giver.Give(o))
-		return st.ask(s)
+		err := st.ask(s)
+		return errors.Join(err, s.eventually(s.cleaned))
 	}
 	s.start(o)
 	err := s.eventually(func() error {
@@ -155,6 +158,23 @@ func (s *site) act(st story, o order.Order) error {
 		err = fmt.Errorf("zwrmd ended with %s: %s", s.process.ProcessState, s.stderr.String())
 	}
 	return err
+}
+
+// cleaned fails while zwrmd has something to do behind its answer.
+func (s *site) cleaned() error {
+	if !s.runs() {
+		return nil
+	}
+	status, err := s.NetworkStatus(s.t.Context())
+	switch {
+	case err != nil && s.runs():
+		return err
+	case status.PendingLinks > 0:
+		return fmt.Errorf("%d links are to be seen to", status.PendingLinks)
+	case s.runs():
+		return s.stocked()
+	}
+	return nil
 }
 
 // ensure has zwrmd run.

@@ -2,9 +2,11 @@ package crash_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"zwrm/internal/effect"
 	"zwrm/test/crash/order"
 	"zwrm/test/zwrmtest"
 )
@@ -87,8 +89,15 @@ func tolerated(st story, o order.Order) bool {
 		return true // it was not the request that it happened to
 	case strings.HasSuffix(maker, "tables"):
 		return o.Times == 1 // it is tried again
+	case maker == "host":
+		return slices.Contains(cleaning(), o.Point.Op)
 	}
 	return o.Point.Op == "fleet.remove-folder" // housekeeping does it later
+}
+
+// cleaning returns what zwrmd does behind its answer, and tries again.
+func cleaning() []effect.Op {
+	return []effect.Op{"host.condemn-links", "host.delete-link", "host.forget-connections", "host.forget-neighbours"}
 }
 
 // behind reports whether a point is behind the one of no return.

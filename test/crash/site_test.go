@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -41,6 +42,7 @@ type site struct {
 	daemon     *zwrmtest.Daemon
 	plane      string // dataplane of the stories
 	configured string // dataplane of the configuration
+	pool       int    // TAPs that are made ahead
 	giver      *order.Giver
 	kernel     *host.Kernel
 	flows      *flows
@@ -84,6 +86,7 @@ func (s *site) settings(changed zwrmtest.Settings) zwrmtest.Settings {
 		"network.firewall":       `"` + s.plane + `"`,
 		"network.subnet":         `"172.16.0.0/21"`, // slots rest for a while
 		"network.bridge.enabled": "true",
+		"network.pool":           strconv.Itoa(s.pool),
 	}
 	for key, value := range changed {
 		all[key] = value

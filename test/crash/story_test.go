@@ -9,6 +9,7 @@ import (
 
 	"zwrm/internal/client"
 	"zwrm/internal/effect"
+	"zwrm/internal/plan"
 	"zwrm/internal/wire"
 	"zwrm/test/crash/order"
 	"zwrm/test/zwrmtest"
@@ -37,6 +38,8 @@ type story struct {
 	shared bool
 	// sites is on how many sites the story is told, since it takes long; 0: one.
 	sites int
+	// pool is how many TAPs are made ahead.
+	pool int
 	// again says that whoever got an error has to ask once more.
 	again bool
 }
@@ -67,6 +70,8 @@ func requests() []story {
 		}},
 		{name: "attach first", before: gone("job"), ask: func(s *site) error { return s.attach("job-0", "job") }},
 		{name: "attach", before: attached(1), ask: func(s *site) error { return s.attach("job-1", "job") }},
+		{name: "attach from the stock", pool: 2, goesOn: true, shared: true, before: func(s *site) error { return errors.Join(attached(1)(s), s.eventually(s.stocked)) },
+			ask: func(s *site) error { return s.attach("job-1", "job") }},
 		{name: "detach", before: attached(2), behind: "store.retire", ask: func(s *site) error {
 			return s.Detach(s.t.Context(), "job-1")
 		}},
@@ -133,6 +138,24 @@ func attached(n int) func(s *site) error {
 		}
 		return err
 	}
+}
+
+// stocked fails unless as many TAPs are made ahead as there are to be.
+func (s *site) stocked() error {
+	links, err := s.kernel.Links(s.t.Context())
+	if err != nil {
+		return err
+	}
+	spare := 0
+	for _, link := range links {
+		if link.Alias == plan.SpareAlias && link.Up {
+			spare++
+		}
+	}
+	if spare != s.pool {
+		return fmt.Errorf("%d TAPs are made ahead", spare)
+	}
+	return nil
 }
 
 func noImage(s *site) error {

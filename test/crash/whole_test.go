@@ -18,6 +18,8 @@ import (
 
 	"zwrm/internal/host/netlink"
 	"zwrm/internal/host/nstest"
+	"zwrm/internal/model"
+	"zwrm/internal/plan"
 	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
 )
@@ -84,9 +86,14 @@ func (s *site) links(vms []wire.VM) error {
 	if err != nil {
 		return err
 	}
+	spare := 0
 	for _, link := range all {
 		switch link.Name {
 		case "lo", zwrmtest.Uplink, "zwrmd0":
+			continue
+		}
+		if link.Alias == plan.SpareAlias && link.Group == model.GroupUnassigned && spare < s.pool {
+			spare++
 			continue
 		}
 		state := "down"

@@ -56,6 +56,7 @@ func TestParallelAttach(t *testing.T) {
 	}
 	d.Must(t, "network", "check")
 	atOnce(t, many, detach)
+	d.Settle(t)
 	h.Same(t, empty)
 	d.Must(t, "network", "check")
 	contains(t, "status", d.Must(t, "network", "status"), "used:                0 VMs")

@@ -93,6 +93,7 @@ func TestBadRequest(t *testing.T) {
 				t.Errorf("exit status %d, want %d; stdout %q", r.Status, test.status, r.Stdout)
 			}
 			contains(t, "stderr", r.Stderr, test.says...)
+			d.Settle(t)
 			d.Host.Same(t, before)
 			if got := d.Must(t, "ps"); got != rows {
 				t.Errorf("zwrm ps answers\n%swhere it was\n%s", got, rows)

@@ -148,6 +148,11 @@ func (l links) CreateTAP(ctx context.Context, tap host.TAP) error {
 	return l.seam.do("create "+tap.Name, func() error { return l.kernelLinks.CreateTAP(ctx, tap) })
 }
 
+func (l links) Recycle(ctx context.Context, alias string, names ...string) (done []string, err error) {
+	err = l.seam.do(fmt.Sprintf("recycle %v", names), func() error { done, err = l.kernelLinks.Recycle(ctx, alias, names...); return err })
+	return done, err
+}
+
 func (l links) SetGroup(ctx context.Context, group model.Group, names ...string) error {
 	return l.seam.do(fmt.Sprintf("group %s %v", group, names), func() error { return l.kernelLinks.SetGroup(ctx, group, names...) })
 }

@@ -118,10 +118,12 @@ func newWorld(t *rapid.T, seam *seam, site site) *world {
 	return w
 }
 
-// configure sets whether there is private networking, for the next start.
+// configure sets whether there is private networking, and how many TAPs are made ahead,
+// for the next start.
 func (w *world) configure(t *rapid.T, private bool) {
 	t.Helper()
-	text := fmt.Sprintf("[network]\nsubnet = %q\nexternal_interface = %q\n[network.bridge]\nenabled = %t\n", subnet, uplink, private)
+	pool := rapid.SampledFrom([]int{0, 3}).Draw(t, "TAPs made ahead")
+	text := fmt.Sprintf("[network]\nsubnet = %q\nexternal_interface = %q\npool = %d\n[network.bridge]\nenabled = %t\n", subnet, uplink, pool, private)
 	cfg, err := config.Parse(text, nil)
 	must(t, err)
 	w.cfg = cfg
@@ -196,6 +198,19 @@ func (w *world) repair(ctx context.Context) (int, error) {
 	return len(findings), err
 }
 
+// rest lets zwrmd clean up behind VMs that are gone, and make TAPs ahead.
+func (w *world) rest() {
+	for range 50 {
+		_, free, _ := w.Slots()
+		ready, lack := w.net.Spares()
+		if w.net.Pending() == 0 && (lack == 0 || free <= len(ready)) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+	}
+}
+
 // link returns the link of that name.
 func (w *world) link(name string) (host.Link, bool) {
 	links, err := w.site.kernel().Links(context.Background())
@@ -234,6 +249,7 @@ func (w *world) groups(t *rapid.T) []model.Group {
 // text returns everything that a request may change, but for pids and ids.
 func (w *world) text(t *rapid.T) string {
 	t.Helper()
+	w.rest()
 	var b strings.Builder
 	state := w.state(t)
 	fmt.Fprintln(&b, rows(state))
@@ -244,6 +260,9 @@ func (w *world) text(t *rapid.T) string {
 	must(t, err)
 	var lines []string
 	for _, l := range links {
+		if l.Alias == plan.SpareAlias {
+			continue // which there are changes with every one that is handed out
+		}
 		if l.Kind == host.KindBridge {
 			l.MAC = ipam.MAC{} // drawn when it is made
 		}

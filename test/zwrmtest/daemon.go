@@ -71,6 +71,7 @@ func (d *Daemon) Configure(t testing.TB, settings Settings) {
 		"database.path":              quote(d.Database),
 		"images.dir":                 quote(filepath.Join(filepath.Dir(d.Config), "images")),
 		"network.external_interface": quote(Uplink),
+		"network.pool":               "0", // so that links are those of VMs
 	}
 	maps.Copy(all, settings)
 	var text strings.Builder
@@ -101,16 +102,22 @@ func (h *Host) Start(t testing.TB, settings Settings) *Daemon {
 func (d *Daemon) Start(t testing.TB) {
 	t.Helper()
 	d.StartReady(t)
+	d.Settle(t)
+}
+
+// Settle waits until zwrmd has no link left to make, mend or delete.
+func (d *Daemon) Settle(t testing.TB) {
+	t.Helper()
 	pause := pollEvery
 	for start := time.Now(); d.Pending(t) > 0; time.Sleep(pause) {
 		if time.Since(start) > readyWithin {
-			t.Fatalf("links are not made after %s:\n%s", readyWithin, d.process.stderr.String())
+			t.Fatalf("links are not as they should be after %s:\n%s", readyWithin, d.process.stderr.String())
 		}
 		pause = min(2*pause, maxPause)
 	}
 }
 
-// Pending returns how many links zwrmd has still to make.
+// Pending returns how many links zwrmd has still to make, mend or delete.
 func (d *Daemon) Pending(t testing.TB) int {
 	t.Helper()
 	status, err := d.Client(t).NetworkStatus(t.Context())
@@ -218,6 +225,9 @@ func (d *Daemon) Must(t testing.TB, args ...string) string {
 	r := d.Zwrm(t, args...)
 	if r.Status != 0 {
 		t.Fatalf("zwrm %s: exit status %d: %s", strings.Join(args, " "), r.Status, r.Stderr)
+	}
+	if slices.Contains([]string{"detach", "destroy", "scale"}, args[0]) {
+		d.Settle(t) // zwrmd answers before it has cleaned up
 	}
 	return r.Stdout
 }

@@ -188,6 +188,7 @@ func (h *Host) Status(context.Context) (wire.NetworkStatus, error) {
 		Subnet:            h.layout.Subnet().String(),
 		Capacity:          h.layout.Capacity(),
 		Used:              len(h.vms),
+		Spare:             64,
 		ExternalInterface: "eth0",
 		MTU:               1500,
 		Private:           true,

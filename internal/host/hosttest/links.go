@@ -75,7 +75,7 @@ func (f *Fake) createTAP(tap host.TAP) (bool, error) {
 
 // foreign says why a link is not a TAP of ours; nil: it is one.
 func foreign(l *link) error {
-	if l.Kind != host.KindTAP || !l.Group.Ours() && l.Group != model.GroupCondemned {
+	if l.Kind != host.KindTAP || !l.Group.Known() {
 		return fmt.Errorf("the name is that of a link of kind %q in group %s: %w", l.Kind, l.Group, host.ErrForeign)
 	}
 	return nil
@@ -105,7 +105,7 @@ func (f *Fake) Recycle(ctx context.Context, alias string, names ...string) ([]st
 	err := f.each(ctx, names, func(name string) error {
 		err := f.do("recycle "+name, func() (bool, error) {
 			l, ok := f.links[name]
-			if !ok || foreign(l) != nil || l.Group != model.GroupUnassigned || l.Opened {
+			if !ok || l.Kind != host.KindTAP || l.Group != model.GroupUnassigned || l.Opened {
 				return false, nil
 			}
 			l.Alias, l.owned = alias, true
