@@ -199,6 +199,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ticker.C:
+			f.stirStock(false) // somebody may have deleted some of it
 		case <-ctx.Done():
 			return nil
 		}
