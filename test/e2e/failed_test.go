@@ -58,6 +58,7 @@ func (w *world) refused(t *testing.T, command []string, wanted ...string) {
 		t.Errorf("zwrm %q: exit status %d, want 1; it said %s%s", command, r.Status, r.Stdout, r.Stderr)
 	}
 	contains(t, "the error", r.Stderr, wanted...)
+	w.daemon.Settle(t) // as Must does
 }
 
 // addTooLarge adds an image whose initrd is too large for a VM with 32 MiB, which
