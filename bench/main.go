@@ -80,7 +80,8 @@ func parse(args []string) (measure.Options, output, error) {
 		return err
 	})
 	flags.IntVar(&o.Rounds, "rounds", o.Rounds, "`number` of attaches one by one")
-	flags.DurationVar(&o.Pause, "pause", o.Pause, "how long nothing is done between two of them")
+	flags.IntVar(&o.Burst, "burst", o.Burst, "`number` of them, until it is the next one's turn")
+	flags.DurationVar(&o.Pause, "pause", o.Pause, "how long nothing is done between two turns")
 	flags.IntVar(&o.Peers, "peers", o.Peers, "`number` of networks present beside other programs")
 	flags.DurationVar(&o.Idle, "idle", o.Idle, "how long zwrmd is watched while it does nothing")
 	err := flags.Parse(args)

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { zwrmtest.Main(m) }
 // nothing behind.
 func TestRun(t *testing.T) {
 	options := measure.Options{
-		Levels: []int{0, 20}, PerApp: []int{10}, Rounds: 2, Pool: 8, Counts: []int{1, 4}, Deploys: 1,
+		Levels: []int{0, 20}, PerApp: []int{10}, Rounds: 3, Burst: 2, Pool: 8, Counts: []int{1, 4}, Deploys: 1,
 		Peers: 2, Others: 2, FillTime: time.Minute, Restarts: 1, Idle: time.Millisecond, Syncs: 2,
 	}
 	results, err := run(t.Context(), options, nil, t.Output())

@@ -19,29 +19,35 @@ type contender interface {
 // samples are the times of a contender, in milliseconds.
 type samples struct{ attach, detach []float64 }
 
+// pace is how contenders take turns.
+type pace struct {
+	rounds int           // of everyone
+	burst  int           // rounds that are one's turn; the first finds all asleep
+	pause  time.Duration // between turns, so that what one has left to do is not in the next one's figures
+}
+
 // contest has everyone attach the VMs from first on in turn, then detach them, and
-// returns how long it took each, in the order of contenders. A pause is between any two
-// things that are timed, so that what the first has left to do, such as the refill of a
-// pool, is not in the figure of the second.
-func contest(t testing.TB, all []contender, first, rounds int, pause time.Duration) []samples {
+// returns how long it took each, in the order of contenders.
+func contest(t testing.TB, all []contender, first int, p pace) []samples {
 	t.Helper()
 	took := make([]samples, len(all))
-	turn := func(round int, do func(i int)) {
-		for j := range all {
-			do((round + j) % len(all)) // everyone is everyone's successor
-			time.Sleep(pause)
+	turn := func(do func(i, round int)) {
+		for start := 0; start < p.rounds; start += p.burst {
+			for j := range all {
+				i := (start/p.burst + j) % len(all) // everyone is everyone's successor
+				for round := start; round < min(start+p.burst, p.rounds); round++ {
+					do(i, round)
+				}
+				time.Sleep(p.pause)
+			}
 		}
 	}
-	for round := range rounds {
-		turn(round, func(i int) {
-			took[i].attach = append(took[i].attach, milliseconds(all[i].attach(t, first+round)))
-		})
-	}
-	for round := range rounds {
-		turn(round, func(i int) {
-			took[i].detach = append(took[i].detach, milliseconds(all[i].detach(t, first+rounds-1-round)))
-		})
-	}
+	turn(func(i, round int) {
+		took[i].attach = append(took[i].attach, milliseconds(all[i].attach(t, first+round)))
+	})
+	turn(func(i, round int) {
+		took[i].detach = append(took[i].detach, milliseconds(all[i].detach(t, first+p.rounds-1-round)))
+	})
 	return took
 }
 

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"zwrm/internal/client"
-	"zwrm/internal/config"
 	"zwrm/internal/host/netlink"
 	"zwrm/internal/host/nstest"
 	"zwrm/internal/wire"
@@ -48,7 +47,7 @@ func newDaemon(t testing.TB, dataplane string, perApp int) *daemon {
 	d := &daemon{dataplane: dataplane, perApp: perApp, Daemon: h.NewDaemon(t, nil)}
 	// No longer than the namespace: with it, each TAP would take 20 ms.
 	t.Cleanup(func() { deleteLinks(t, h.Namespace, "zvm") })
-	d.poolable = strings.Contains(config.Default(), "\npool = ")
+	d.poolable = strings.Contains(d.Run(t, "--generate-config").Stdout, "\npool = ")
 	d.configure(t, 0)
 	d.start(t)
 	for range clients {

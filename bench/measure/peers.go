@@ -9,10 +9,6 @@ import (
 	"zwrm/bench/report"
 )
 
-// calm is how long nothing is done behind something that one of them did. They leave the
-// kernel more to do than zwrmd does: addresses of IPv6, bridges, processes that ended.
-const calm = 50 * time.Millisecond
-
 // peers measures zwrmd beside the programs of others, each on a host of its own.
 func (o Options) peers(t testing.TB, r *report.Results) {
 	t.Helper()
@@ -36,13 +32,14 @@ func (o Options) peers(t testing.TB, r *report.Results) {
 	}
 	all = append(all, newGuide(t, true), newGuide(t, false))
 	key := report.Key{Part: report.Peers, PerApp: perApp}
-	note(r, key, all, contest(t, all, 0, o.Others, calm))
+	turns := pace{o.Others, (o.Burst + 1) / 2, o.Pause} // half a burst, since there are few rounds
+	note(r, key, all, contest(t, all, 0, turns))
 	if o.Peers == 0 {
 		return
 	}
 	o.fillAll(t, r, all)
 	key.Present = o.Peers
-	note(r, key, all, contest(t, all, o.Peers, o.Others, calm))
+	note(r, key, all, contest(t, all, o.Peers, turns))
 }
 
 // fillAll has everyone make as many networks as there are to be present, with what is

@@ -24,7 +24,8 @@ type Options struct {
 	Others   int           // rounds with them
 	FillTime time.Duration // the longest that one of them may take to make those
 	Restarts int           // rounds of what is done to zwrmd with the most VMs
-	Pause    time.Duration // between two things that are timed, one by one; not beside the programs of others
+	Burst    int           // of them, until it is the next one's turn
+	Pause    time.Duration // between turns
 	Idle     time.Duration
 	Syncs    int // of the disk
 }
@@ -32,7 +33,7 @@ type Options struct {
 // Full returns what the figures of the page are made with.
 func Full() Options {
 	return Options{
-		Levels: []int{0, 1000, 4000, 10000, 16384}, PerApp: []int{10, 1, 1000}, Rounds: 200, Pause: 2 * time.Millisecond, Pool: 256,
+		Levels: []int{0, 1000, 4000, 10000, 16384}, PerApp: []int{10, 1, 1000}, Rounds: 200, Burst: 10, Pause: 50 * time.Millisecond, Pool: 64,
 		Counts: []int{1, 10, 100, 1000}, Deploys: 5, Peers: 1000, Others: 20, FillTime: 5 * time.Minute,
 		Restarts: 6, Idle: 30 * time.Second, Syncs: 200,
 	}
@@ -41,7 +42,7 @@ func Full() Options {
 // Quick returns what takes about two minutes.
 func Quick() Options {
 	return Options{
-		Levels: []int{0, 500}, PerApp: []int{10}, Rounds: 30, Pause: 2 * time.Millisecond, Pool: 64,
+		Levels: []int{0, 500}, PerApp: []int{10}, Rounds: 30, Burst: 10, Pause: 50 * time.Millisecond, Pool: 64,
 		Counts: []int{1, 10, 100}, Deploys: 3, Peers: 50, Others: 5, FillTime: 20 * time.Second,
 		Restarts: 2, Idle: 5 * time.Second, Syncs: 50,
 	}
@@ -141,7 +142,7 @@ func (o Options) growth(t testing.TB, r *report.Results, perApp int) {
 		for _, pool := range slices.Backward(pools) {
 			f.setPool(t, pool)
 			key.Pool = pool > 0
-			note(r, key, f.contenders(), contest(t, f.contenders(), f.present, rounds, o.Pause))
+			note(r, key, f.contenders(), contest(t, f.contenders(), f.present, pace{rounds, o.Burst, o.Pause}))
 			t.Logf("%d VMs, apps of %d, pool %d: done", level, perApp, pool)
 		}
 	}
