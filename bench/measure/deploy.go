@@ -71,9 +71,7 @@ func newFleet(t testing.TB, dataplane string) *composition {
 	must(t, err)
 	kernel, err := host.Open(nil)
 	must(t, err)
-	var rules interface {
-		reconcile.Firewall
-	}
+	var rules reconcile.Firewall
 	if dataplane == string(config.Nftables) {
 		rules, err = nftables.Open(ctx, nil)
 	} else {

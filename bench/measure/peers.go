@@ -61,6 +61,9 @@ func (o Options) fillAll(t testing.TB, r *report.Results, all []contender) {
 		})
 	}
 	must(t, group.Wait())
+	if t.Failed() { // on a goroutine above
+		t.FailNow()
+	}
 	for i, c := range all {
 		if made[i] < o.Peers {
 			r.Note("%s had %d networks present instead of %d: more took too long to make.", c.name(), made[i], o.Peers)
