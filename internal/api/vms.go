@@ -1,14 +1,22 @@
 package api
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
+	"io"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"zwrm/internal/model"
 	"zwrm/internal/wire"
 )
+
+// listType is the content type of lists.
+const listType = "application/json"
 
 type (
 	listVMsInput struct {
@@ -20,8 +28,13 @@ type (
 )
 
 func (s service) registerVMs(api huma.API) {
+	ref := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[wire.VM](), true, "")
 	handle(api, huma.Operation{
 		OperationID: "list-vms", Method: http.MethodGet, Path: "/v1/vms", Summary: "List the VMs and attachments",
+		Responses: map[string]*huma.Response{"200": {
+			Description: http.StatusText(http.StatusOK),
+			Content:     map[string]*huma.MediaType{listType: {Schema: &huma.Schema{Type: huma.TypeArray, Items: ref}}},
+		}},
 	}, s.listVMs)
 	handle(api, huma.Operation{
 		OperationID: "get-vm", Method: http.MethodGet, Path: "/v1/vms/{vm}", Summary: "Show one VM or attachment",
@@ -40,12 +53,40 @@ func (s service) registerVMs(api huma.API) {
 	}, s.console)
 }
 
-func (s service) listVMs(ctx context.Context, in *listVMsInput) (*list[wire.VM], error) {
+// listVMs answers while it goes through the VMs: thousands of them as one text would
+// take more memory than all else here.
+func (s service) listVMs(ctx context.Context, in *listVMsInput) (*huma.StreamResponse, error) {
 	vms, err := s.vmsOf(ctx, in.App)
 	if err != nil {
 		return nil, err
 	}
-	return &list[wire.VM]{convert(vms, s.wireVM)}, nil
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		_, w := humago.Unwrap(hc)
+		w.Header().Set("Content-Type", listType)
+		if err := writeList(w, vms, s.wireVM); err != nil {
+			panic(http.ErrAbortHandler) // the client is gone
+		}
+	}}, nil
+}
+
+// writeList writes elements as a JSON array, some at a time.
+func writeList[M, W any](w io.Writer, in []M, shape func(M) W) error {
+	out := bufio.NewWriterSize(w, 64<<10)
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	separator := byte('[')
+	for _, m := range in {
+		_ = out.WriteByte(separator) // Flush has the error
+		if err := encoder.Encode(shape(m)); err != nil {
+			return err
+		}
+		separator = ','
+	}
+	if len(in) == 0 {
+		_ = out.WriteByte(separator)
+	}
+	_, _ = out.WriteString("]\n")
+	return out.Flush()
 }
 
 // vmsOf returns the VMs of an app, or of all for an empty name.

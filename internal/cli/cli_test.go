@@ -150,6 +150,10 @@ func TestForeignServer(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			status := Run(t.Context(), []string{"--socket", socket, "destroy", "web"}, &stdout, &stderr, noEnv)
 			if test.name == "no JSON" { // destroy reads no answer
+				status = Run(t.Context(), []string{"--socket", socket, "ps", "-o", "json"}, io.Discard, io.Discard, noEnv)
+				if status != exitFailed {
+					t.Errorf("ps takes it for a list")
+				}
 				status = Run(t.Context(), []string{"--socket", socket, "apps"}, &stdout, &stderr, noEnv)
 			}
 			if status != exitFailed || !strings.Contains(stderr.String(), test.want) {

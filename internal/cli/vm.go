@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,9 @@ func (s *session) psCommand() *cobra.Command {
 			if len(args) == 1 {
 				app = args[0]
 			}
+			if s.output == formatJSON {
+				return s.copyVMs(cmd.Context(), app)
+			}
 			vms, err := s.client().VMs(cmd.Context(), app)
 			if err != nil {
 				return err
@@ -29,6 +33,26 @@ func (s *session) psCommand() *cobra.Command {
 			return s.answer(vms, func(w io.Writer) { tableOfVMs(w, vms) })
 		},
 	}
+}
+
+// copyVMs answers with the VMs as zwrmd sends them, indented as every answer is: of
+// thousands, reading them takes longer than to have them listed.
+func (s *session) copyVMs(ctx context.Context, app string) error {
+	var out indenter
+	if err := s.client().CopyVMs(ctx, app, &out); err != nil {
+		return err
+	}
+	text, err := out.text()
+	if err == nil && text[0] != '[' {
+		err = errors.New("it is no list")
+	}
+	if err != nil {
+		return fmt.Errorf("read the answer of zwrmd: %w", err)
+	}
+	if _, err := s.stdout.Write(text); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
 }
 
 func tableOfVMs(w io.Writer, vms []wire.VM) {

@@ -49,11 +49,27 @@ func (c *Client) App(ctx context.Context, name string) (wire.App, error) {
 
 // VMs returns the VMs and attachments of an app; of all apps when app is empty.
 func (c *Client) VMs(ctx context.Context, app string) ([]wire.VM, error) {
-	path := "/v1/vms"
-	if app != "" {
-		path += "?" + url.Values{"app": {app}}.Encode()
+	return ask[[]wire.VM](ctx, c, http.MethodGet, vmsPath(app), nil)
+}
+
+func vmsPath(app string) string {
+	if app == "" {
+		return "/v1/vms"
 	}
-	return ask[[]wire.VM](ctx, c, http.MethodGet, path, nil)
+	return "/v1/vms?" + url.Values{"app": {app}}.Encode()
+}
+
+// CopyVMs writes to w what VMs returns, as zwrmd sends it: one JSON array.
+func (c *Client) CopyVMs(ctx context.Context, app string, w io.Writer) error {
+	resp, err := c.send(ctx, http.MethodGet, vmsPath(app), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("read the answer of zwrmd: %w", err)
+	}
+	return nil
 }
 
 // Restart restarts a VM.

@@ -130,6 +130,7 @@ func (d *Daemon) Close() error {
 // Run makes the network, serves the API, and returns when ctx ends and all is
 // shut down as the configuration says. VMs outlive it.
 func (d *Daemon) Run(ctx context.Context) error {
+	limitMemory(d.cfg.Network.Layout.Capacity())
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	fleet := fleet.New(life, fleet.Deps{

@@ -17,7 +17,7 @@ import (
 // apiDeps is what the API speaks for.
 func (d *Daemon) apiDeps(f *fleet.Fleet) api.Deps {
 	return api.Deps{
-		Apps: f, VMs: f, Images: d.images, ImageRemover: f,
+		Apps: f, VMs: &listing{Fleet: f}, Images: d.images, ImageRemover: f,
 		Network: network{d, f}, Tracer: network{d, f}, Events: d.events, Metrics: metrics(d, f),
 		Layout: d.cfg.Network.Layout, DNS: d.cfg.Network.DNS, Log: d.log,
 	}

@@ -220,9 +220,14 @@ func (f *Fleet) machinesOf(ctx context.Context, app model.App) ([]model.VM, erro
 	return vms, nil
 }
 
-// number returns the number at the end of a VM's name.
+// number returns the number at the end of a VM's name, -1 if it is none of the names
+// that ZWRM gives to VMs.
 func number(vm model.VM) int {
-	n, err := strconv.Atoi(strings.TrimPrefix(string(vm.Name), string(vm.AppName)+"-"))
+	digits, named := strings.CutPrefix(string(vm.Name), string(vm.AppName))
+	if !named || len(digits) < 2 || digits[0] != '-' || digits[1] < '0' || digits[1] > '9' {
+		return -1
+	}
+	n, err := strconv.Atoi(digits[1:])
 	if err != nil {
 		return -1
 	}

@@ -83,6 +83,7 @@ func (f *Fleet) bury(ctx context.Context, app model.App, vms []model.VM) (err er
 	if err := f.unplug(ctx, app, vms, rests); err != nil {
 		return err
 	}
+	f.rested.Store(true)
 	f.slots.Release(rests...)
 	for _, vm := range vms {
 		if err := f.removeFolder(f.dir(vm.ID)); err != nil {

@@ -119,9 +119,11 @@ type Fleet struct {
 	stir      chan struct{} // has room for a word to the one who keeps the stock of networks
 	opened    atomic.Int64  // when a network was opened last, in nanoseconds since 1970
 	brokenOff atomic.Bool   // a change, perhaps: an app is not as its row says
+	rested    atomic.Bool   // there may be rows of slots whose quarantine is over
 
 	mu       sync.Mutex
 	machines map[model.VMID]*machine
+	consoles []model.VMID       // of those, whose consoles are still to have their turn
 	retries  map[model.VMID]int // failed starts in a row
 	strays   map[string]stray   // by folder
 	avoided  map[ipam.Slot]struct{}

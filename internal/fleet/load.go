@@ -21,6 +21,10 @@ import (
 // older half goes.
 const consoleLimit = 4 << 20
 
+// consolesAtOnce is how many console logs one round of housekeeping looks at. Each is
+// some system calls, and with thousands of VMs nothing else would cost as much.
+const consolesAtOnce = 256
+
 // Load takes up what an earlier zwrmd left: slots, quarantine, and the VMMs that
 // still run. VMs whose VMM is gone, after a reboot all of them, are marked
 // failed, which keeps their networks closed until Run starts them again. It
@@ -48,6 +52,7 @@ func (f *Fleet) Load(ctx context.Context) error {
 		return fmt.Errorf("make folder of VMs: %w", err)
 	}
 	f.brokenOff.Store(true) // perhaps: tidy has a look
+	f.rested.Store(len(state.Released) > 0)
 	found, err := f.VMMs.Find(f.Dir)
 	if err != nil {
 		return err
@@ -209,7 +214,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 // tidy is one round of housekeeping. What it costs does not grow with the rows,
 // unless a change was broken off.
 func (f *Fleet) tidy(ctx context.Context) error {
-	errs := []error{f.Store.PruneReleased(ctx, time.Now()), f.stopStrays(ctx)}
+	errs := []error{f.prune(ctx), f.stopStrays(ctx)}
 	if f.brokenOff.Swap(false) {
 		err := f.finishAll(ctx)
 		if err != nil {
@@ -217,15 +222,40 @@ func (f *Fleet) tidy(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	f.mu.Lock()
-	running := slices.Collect(maps.Keys(f.machines))
-	f.mu.Unlock()
-	for _, id := range running {
+	for _, id := range f.nextConsoles() {
 		if err := vmm.NewConsole(f.dir(id)).Trim(consoleLimit, f.Hook); err != nil {
 			errs = append(errs, fmt.Errorf("bound console of VM %d: %w", id, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// prune forgets the slots whose quarantine is over. Where none was in quarantine the
+// last time, nor since, there is nothing to look for.
+func (f *Fleet) prune(ctx context.Context) error {
+	_, _, resting := f.slots.Counts()
+	if !f.rested.Swap(resting > 0) && resting == 0 {
+		return nil
+	}
+	err := f.Store.PruneReleased(ctx, time.Now())
+	if err != nil {
+		f.rested.Store(true)
+	}
+	return err
+}
+
+// nextConsoles returns the VMs whose consoles have their turn: all, or so many in turn.
+// Meanwhile the size of a file that a VMM may write bounds them.
+func (f *Fleet) nextConsoles() []model.VMID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.consoles) == 0 {
+		f.consoles = slices.Collect(maps.Keys(f.machines))
+	}
+	n := min(len(f.consoles), consolesAtOnce)
+	some := slices.DeleteFunc(f.consoles[:n:n], func(id model.VMID) bool { return f.machines[id] == nil })
+	f.consoles = f.consoles[n:]
+	return some
 }
 
 // finishAll takes up every change that was broken off, sees to it that running VMs

@@ -38,12 +38,9 @@ func (f *Fleet) VM(ctx context.Context, name model.Name) (model.VM, error) {
 
 // VMs returns every VM and attachment, by app and number.
 func (f *Fleet) VMs(ctx context.Context) ([]model.VM, error) {
-	state, err := f.Store.State(ctx)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(state.VMs, byNumber)
-	return state.VMs, nil
+	vms, err := f.Store.VMs(ctx)
+	slices.SortFunc(vms, byNumber)
+	return vms, err
 }
 
 // AppVMs returns the VMs and attachments of an app, by number.

@@ -13,12 +13,27 @@ import (
 	"zwrm/internal/ipam"
 )
 
-// connected are routes that the kernel makes by itself for the addresses of links.
-type connected map[connectedRoute]struct{}
+// connected finds out which routes of links are there: those that the kernel makes by
+// itself for their addresses.
+type connected struct {
+	links []Link
+	at    map[int]int // place of a link whose routes are looked at, by its index
+	first []int       // place of its first address in seen
+	seen  [][2]bool   // the two routes of an address (see routesOf)
+}
 
-type connectedRoute struct {
-	index int
-	dest  netip.Prefix
+func newConnected(links []Link) *connected {
+	c := &connected{links: links, at: make(map[int]int, len(links)), first: make([]int, len(links))}
+	addresses := 0
+	for i, l := range links {
+		c.first[i] = addresses
+		if l.Routes() {
+			c.at[l.Index] = i
+			addresses += len(l.Addresses)
+		}
+	}
+	c.seen = make([][2]bool, addresses)
+	return c
 }
 
 // Routes reports whether the routes of the link's addresses are looked at: those of
@@ -27,60 +42,78 @@ func (l Link) Routes() bool {
 	return l.Kind == KindBridge || strings.HasPrefix(l.Name, ipam.TAPPrefix)
 }
 
-// missing returns the routes that a link should have and has not.
-func (c connected) missing(l Link) []netip.Prefix {
-	if !l.Up || !l.Routes() {
-		return nil
-	}
-	var missing []netip.Prefix
-	for _, address := range l.Addresses {
-		for _, dest := range routesOf(address) {
-			if _, ok := c[connectedRoute{l.Index, dest}]; !ok {
-				missing = append(missing, dest)
-			}
-		}
-	}
-	return missing
-}
-
-// connectedRoutes lists the routes of links that are wanted, or of the one with the
-// given index: of the main table to networks, and of the table "local" to addresses.
-func connectedRoutes(conn *netlink.Conn, list func(read func() error) error, index int, wanted func(index int) bool) (connected, error) {
-	found := connected{}
-	for _, table := range []byte{unix.RT_TABLE_MAIN, unix.RT_TABLE_LOCAL} {
+// read lists the routes of all links, or of the one with the given index: of the main
+// table to networks, and of the table "local" to addresses.
+func (c *connected) read(conn *netlink.Conn, list func(read func() error) error, index int) error {
+	for which, table := range []byte{unix.RT_TABLE_MAIN, unix.RT_TABLE_LOCAL} {
 		fixed := [unix.SizeofRtMsg]byte{0: unix.AF_INET, 4: table}
 		request := netlink.NewRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP, fixed[:])
 		if index != 0 { // the kernel heeds neither before 4.20, and lists all
 			request.Uint32(unix.RTA_OIF, uint32(index))
 		}
 		err := list(func() error {
-			return conn.Query(request, func(payload []byte) {
-				if len(payload) < unix.SizeofRtMsg || payload[7] != unix.RTN_UNICAST && payload[7] != unix.RTN_LOCAL {
-					return
-				}
-				var route connectedRoute
-				for attribute, value := range netlink.Attributes(payload[unix.SizeofRtMsg:]) {
-					switch attribute {
-					case unix.RTA_DST:
-						if address, ok := netip.AddrFromSlice(value); ok {
-							route.dest = netip.PrefixFrom(address, int(payload[1]))
-						}
-					case unix.RTA_OIF:
-						route.index = int(netlink.Uint32(value, 0))
-					}
-				}
-				if wanted(route.index) {
-					found[route] = struct{}{}
-				}
-			})
+			for i := range c.seen {
+				c.seen[i][which] = false // of a list that changed while it was read
+			}
+			return conn.Query(request, func(payload []byte) { c.note(payload, which) })
 		})
 		// A kernel that has had no route yet has no table (net/ipv4/fib_frontend.c
 		// inet_dump_fib).
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("list routes: %w", err)
+			return fmt.Errorf("list routes: %w", err)
 		}
 	}
-	return found, nil
+	return nil
+}
+
+// note takes in a route's message (struct rtmsg) of one of the two tables.
+func (c *connected) note(payload []byte, which int) {
+	if len(payload) < unix.SizeofRtMsg || payload[7] != unix.RTN_UNICAST && payload[7] != unix.RTN_LOCAL {
+		return
+	}
+	var index int
+	var dest netip.Prefix
+	for attribute, value := range netlink.Attributes(payload[unix.SizeofRtMsg:]) {
+		switch attribute {
+		case unix.RTA_DST:
+			if address, ok := netip.AddrFromSlice(value); ok {
+				dest = netip.PrefixFrom(address, int(payload[1]))
+			}
+		case unix.RTA_OIF:
+			index = int(netlink.Uint32(value, 0))
+		}
+	}
+	i, ok := c.at[index]
+	if !ok {
+		return
+	}
+	for j, address := range c.links[i].Addresses {
+		if routesOf(address)[which] == dest {
+			c.seen[c.first[i]+j][which] = true
+		}
+	}
+}
+
+// fill fills in which routes of the links are missing.
+func (c *connected) fill() {
+	for _, i := range c.at {
+		l := &c.links[i]
+		l.Unrouted = nil
+		if !l.Up {
+			continue
+		}
+		for j, address := range l.Addresses {
+			seen := c.seen[c.first[i]+j]
+			if address.IsSingleIP() { // its network is the address itself
+				seen[0] = seen[0] || seen[1]
+			}
+			for which, dest := range routesOf(address) {
+				if !seen[which] {
+					l.Unrouted = append(l.Unrouted, dest)
+				}
+			}
+		}
+	}
 }
 
 // routed returns one link with its addresses, and which of their routes are missing.
@@ -89,11 +122,13 @@ func (k *Kernel) routed(name string) (device, error) {
 	if err != nil {
 		return device{}, err
 	}
-	found, err := connectedRoutes(k.route, retry, d.Index, func(index int) bool { return index == d.Index })
-	if err != nil {
+	links := []Link{d.Link}
+	found := newConnected(links)
+	if err := found.read(k.route, retry, d.Index); err != nil {
 		return device{}, linkError(err)
 	}
-	d.Unrouted = found.missing(d.Link)
+	found.fill()
+	d.Link = links[0]
 	return d, nil
 }
 
@@ -101,7 +136,8 @@ func (k *Kernel) routed(name string) (device, error) {
 // itself. A route to the same that somebody put in place of one goes.
 func (k *Kernel) makeRoutes(index int, address netip.Prefix) error {
 	var requests []*netlink.Request
-	for _, dest := range slices.Backward(routesOf(address)) { // the address is a valid source by its own route
+	dests := routesOf(address)
+	for _, dest := range slices.Backward(dests[:]) { // the address is a valid source by its own route
 		fixed := [unix.SizeofRtMsg]byte{
 			unix.AF_INET, byte(dest.Bits()), 0, 0,
 			unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK, unix.RTN_UNICAST,
@@ -121,7 +157,8 @@ func (k *Kernel) makeRoutes(index int, address netip.Prefix) error {
 	return nil
 }
 
-// routesOf returns where the kernel makes routes to for an address of a link.
-func routesOf(address netip.Prefix) []netip.Prefix {
-	return []netip.Prefix{address.Masked(), netip.PrefixFrom(address.Addr(), address.Addr().BitLen())}
+// routesOf returns where the kernel makes routes to for an address of a link: in the
+// main table, and in the table "local".
+func routesOf(address netip.Prefix) [2]netip.Prefix {
+	return [2]netip.Prefix{address.Masked(), netip.PrefixFrom(address.Addr(), address.Addr().BitLen())}
 }

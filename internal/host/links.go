@@ -44,6 +44,20 @@ func (k *Kernel) Devices(ctx context.Context) ([]Link, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return k.devices(func(Link) bool { return true })
+}
+
+// Weakened returns the links with the name prefix of our TAPs whose settings are not
+// those of a TAP (see Hardening), without addresses and routes. The others cost no memory.
+func (k *Kernel) Weakened(ctx context.Context) ([]Link, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return k.devices(func(l Link) bool { return len(l.Hardening.Wrong) > 0 })
+}
+
+// devices lists the links that are wanted, without addresses and routes.
+func (k *Kernel) devices(wanted func(Link) bool) ([]Link, error) {
 	var links []Link
 	settings := TAPSettings()
 	if err := k.list(func() error {
@@ -51,7 +65,9 @@ func (k *Kernel) Devices(ctx context.Context) ([]Link, error) {
 		return k.dump.Query(linkDump(), func(payload []byte) {
 			var d device
 			d.parse(payload, settings)
-			links = append(links, d.Link)
+			if wanted(d.Link) {
+				links = append(links, d.Link)
+			}
 		})
 	}); err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
@@ -87,33 +103,27 @@ const maxOneByOne = 8
 // findUnrouted fills in which routes of links are missing. Of a link that has gone
 // meanwhile none is.
 func (k *Kernel) findUnrouted(links []Link, oneByOne bool) error {
-	routed := map[int]bool{}
-	for _, l := range links {
-		routed[l.Index] = l.Routes()
-	}
-	of := func(index int, wanted func(int) bool) (connected, error) {
-		return connectedRoutes(k.dump, k.list, index, wanted)
-	}
-	all := connected{}
 	if !oneByOne {
-		var err error
-		if all, err = of(0, func(index int) bool { return routed[index] }); err != nil {
+		found := newConnected(links)
+		if err := found.read(k.dump, k.list, 0); err != nil {
 			return err
 		}
+		found.fill()
+		return nil
 	}
 	for i := range links {
-		found := all
-		if oneByOne && links[i].Routes() {
-			var err error
-			found, err = of(links[i].Index, func(index int) bool { return index == links[i].Index })
-			if errors.Is(err, unix.ENODEV) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
+		if !links[i].Routes() {
+			continue
 		}
-		links[i].Unrouted = found.missing(links[i])
+		found := newConnected(links[i : i+1])
+		err := found.read(k.dump, k.list, links[i].Index)
+		if errors.Is(err, unix.ENODEV) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		found.fill()
 	}
 	return nil
 }

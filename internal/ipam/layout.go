@@ -26,14 +26,11 @@ func (s Slot) TAP() string { return TAPPrefix + strconv.FormatUint(uint64(s), 10
 // TAP does not make, such as "zvm01".
 func ParseTAP(name string) (Slot, bool) {
 	digits, ok := strings.CutPrefix(name, TAPPrefix)
-	if !ok {
+	if !ok || digits != "0" && strings.HasPrefix(digits, "0") {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(digits, 10, 32)
-	if err != nil || Slot(n).TAP() != name {
-		return 0, false
-	}
-	return Slot(n), true
+	return Slot(n), err == nil
 }
 
 // MAC is an Ethernet address.
@@ -41,7 +38,15 @@ type MAC [6]byte
 
 // String returns the address as in "02:5a:ac:10:00:02".
 func (m MAC) String() string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+	const digits = "0123456789abcdef"
+	var text [3*len(m) - 1]byte
+	for i, b := range m {
+		text[3*i], text[3*i+1] = digits[b>>4], digits[b&0xf]
+		if i > 0 {
+			text[3*i-1] = ':'
+		}
+	}
+	return string(text[:])
 }
 
 // GatewayMAC is the address of the host's side of every TAP. It is the same on
@@ -103,14 +108,15 @@ func MACOf(guest netip.Addr) MAC {
 // ip=<guest>::<gateway>:<netmask>:<hostname>:eth0:off. At most two resolvers
 // are passed on; the form has room for no more.
 func (l Layout) KernelArgs(s Slot, hostname string, dns []netip.Addr) string {
-	arg := fmt.Sprintf("ip=%s::%s:%s:%s:eth0:off", l.Guest(s), l.Gateway(s), l.Netmask(), hostname)
-	for i, a := range dns {
-		if i == 2 {
-			break
-		}
-		arg += ":" + a.String()
+	arg := append(make([]byte, 0, 128), "ip="...)
+	arg = l.Guest(s).AppendTo(arg)
+	arg = l.Gateway(s).AppendTo(append(arg, "::"...))
+	arg = l.Netmask().AppendTo(append(arg, ':'))
+	arg = append(append(append(arg, ':'), hostname...), ":eth0:off"...)
+	for _, a := range dns[:min(len(dns), 2)] {
+		arg = a.AppendTo(append(arg, ':'))
 	}
-	return arg
+	return string(arg)
 }
 
 func (l Layout) addr(s Slot, offset uint32) netip.Addr {

@@ -111,6 +111,13 @@ func (r *Reconciler) policy() firewall.Policy {
 	return policy
 }
 
+// Members returns how many VMs may send and receive.
+func (r *Reconciler) Members() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.roster.home)
+}
+
 // Poll looks at what the kernel has no notice of: settings of the host and of TAPs. It
 // reports whether something is to be looked at.
 func (r *Reconciler) Poll(ctx context.Context) (look bool, err error) {
@@ -121,13 +128,13 @@ func (r *Reconciler) Poll(ctx context.Context) (look bool, err error) {
 	if len(wrong) > 0 {
 		r.SuspectBase()
 	}
-	links, err := r.links.Devices(ctx)
+	links, err := r.links.Weakened(ctx)
 	if err != nil {
 		return len(wrong) > 0, err
 	}
 	var notices []host.Notice
 	for _, link := range links {
-		if _, ok := ipam.ParseTAP(link.Name); ok && len(link.Hardening.Wrong) > 0 {
+		if _, ok := ipam.ParseTAP(link.Name); ok {
 			notices = append(notices, host.Notice{About: host.AboutLink, Name: link.Name, Link: link})
 		}
 	}

@@ -22,7 +22,7 @@ import (
 // Links is the part of the kernel that has TAPs.
 type Links interface {
 	Links(ctx context.Context) ([]host.Link, error)
-	Devices(ctx context.Context) ([]host.Link, error) // without addresses
+	Weakened(ctx context.Context) ([]host.Link, error) // with other settings than those of a TAP
 	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
 	Rename(ctx context.Context, from, to string) error
 	CreateTAP(ctx context.Context, tap host.TAP) error

@@ -33,8 +33,10 @@ const (
 
 const (
 	selectApp = `SELECT id, name, image, scale, memory_mib, cpus, created_at FROM app`
-	selectVM  = `SELECT vm.id, vm.app, app.name, vm.name, slot, state, attachment, vm.image, vm.memory_mib, vm.cpus,
-		pid, start_time, boot_id, reason, vm.created_at FROM vm JOIN app ON app.id = vm.app`
+	selectVM  = selectVMFrom + `vm JOIN app ON app.id = vm.app`
+
+	selectVMFrom = `SELECT vm.id, vm.app, app.name, vm.name, slot, state, attachment, vm.image, vm.memory_mib, vm.cpus,
+		pid, start_time, boot_id, reason, vm.created_at FROM `
 	selectReleased = `SELECT slot, until FROM released`
 )
 
@@ -45,7 +47,7 @@ func (s *Store) State(ctx context.Context) (State, error) {
 		if state.Apps, err = list(ctx, tx, scanApp, selectApp+` ORDER BY id`); err != nil {
 			return err
 		}
-		if state.VMs, err = list(ctx, tx, scanVM, selectVM+` ORDER BY vm.id`); err != nil {
+		if state.VMs, err = allVMs(ctx, tx, "vm JOIN app ON app.id = vm.app ORDER BY vm.id"); err != nil {
 			return err
 		}
 		state.Released, err = list(ctx, tx, scanRest, selectReleased+` ORDER BY until, slot`)
@@ -123,6 +125,29 @@ func (s *Store) VMsAt(ctx context.Context, slots ...ipam.Slot) ([]model.VM, erro
 	return vms, nil
 }
 
+// VMs returns every VM, by the names of their apps, then by id.
+func (s *Store) VMs(ctx context.Context) ([]model.VM, error) {
+	var vms []model.VM
+	err := s.read(ctx, func(tx *sql.Tx) (err error) {
+		vms, err = allVMs(ctx, tx, "app CROSS JOIN vm ON vm.app = app.id ORDER BY app.name, vm.id") // in this order nothing has to be sorted
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read VMs: %w", err)
+	}
+	return vms, nil
+}
+
+// allVMs returns every VM. With thousands of them, to grow the list would take more
+// memory than it has in the end.
+func allVMs(ctx context.Context, tx *sql.Tx, from string) ([]model.VM, error) {
+	count, err := one(ctx, tx, func(scan scanFunc, n *int) error { return scan(n) }, `SELECT count(*) FROM vm`)
+	if err != nil {
+		return nil, err
+	}
+	return appendRows(slices.Grow([]model.VM(nil), count), ctx, tx, scanVM, selectVMFrom+from)
+}
+
 // AppVMs returns the app's VMs, attachments and those on their way out included,
 // ordered by id.
 func (s *Store) AppVMs(ctx context.Context, app model.AppID) ([]model.VM, error) {
@@ -167,7 +192,12 @@ type querier interface {
 type scanFunc func(dest ...any) error
 
 // list returns the rows of a query.
-func list[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) (all []T, err error) {
+func list[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) ([]T, error) {
+	return appendRows(nil, ctx, q, scan, query, args...)
+}
+
+// appendRows appends the rows of a query.
+func appendRows[T any](all []T, ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) (_ []T, err error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err

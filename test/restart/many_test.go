@@ -2,6 +2,7 @@ package restart_test
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -63,8 +64,15 @@ func TestManyVMs(t *testing.T) {
 		}
 		w.none(t, fmt.Sprintf("a start with %s", test.dataplane), test.pass)
 		inSync(t, d, present)
+		if test.dataplane == config.Iptables { // which runs programs
+			frugal(t, d)
+			idle(t, d)
+		}
+		d.Kill()
+		if got, want := sideEffects(t, d), unavoidable(test.dataplane); !maps.Equal(got, want) {
+			t.Errorf("%s: a start that finds all in place has side effects %v, want %v", test.dataplane, got, want)
+		}
 	}
-	d.Kill()
 }
 
 // probes reports whether an event is of the chain by which zwrmd tries out what the

@@ -217,6 +217,12 @@ func (f *Fake) Devices(ctx context.Context) ([]host.Link, error) {
 	return links, err
 }
 
+// Weakened is host.Kernel's.
+func (f *Fake) Weakened(ctx context.Context) ([]host.Link, error) {
+	links, err := f.Devices(ctx)
+	return slices.DeleteFunc(links, func(l host.Link) bool { return len(l.Hardening.Wrong) == 0 }), err
+}
+
 // LinksNamed is host.Kernel's.
 func (f *Fake) LinksNamed(ctx context.Context, names ...string) ([]host.Link, error) {
 	for _, name := range names {

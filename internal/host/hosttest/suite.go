@@ -23,6 +23,7 @@ type Host interface {
 	DeleteLinks(ctx context.Context, names ...string) error
 	Links(ctx context.Context) ([]host.Link, error)
 	Devices(ctx context.Context) ([]host.Link, error)
+	Weakened(ctx context.Context) ([]host.Link, error)
 	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
 	Rename(ctx context.Context, from, to string) error
 	Routes(ctx context.Context) ([]host.Route, error)

@@ -267,9 +267,11 @@ func (s *suite) drift() {
 		"net.ipv6.conf.zvm3.disable_ipv6 = 0, not 1",
 	}
 	s.is(want)
+	s.weakened(want)
 	s.must(s.CreateTAP(ctx, tap))
 	want.Hardening = host.Hardening{}
 	s.is(want)
+	s.weakened()
 }
 
 func (s *suite) forwardingOff() {
@@ -279,4 +281,18 @@ func (s *suite) forwardingOff() {
 	want := made(s.tap(3), model.GroupUnassigned)
 	want.Hardening.Wrong = []string{"net.ipv4.conf.zvm3.forwarding = 0, not 1"}
 	s.is(want)
+	s.weakened(want)
+}
+
+// weakened checks which links are listed as having other settings than a TAP.
+func (s *suite) weakened(want ...host.Link) {
+	s.t.Helper()
+	links, err := s.Weakened(s.t.Context())
+	s.must(err)
+	same := func(have, want host.Link) bool {
+		return have.Name == want.Name && slices.Equal(have.Hardening.Wrong, want.Hardening.Wrong)
+	}
+	if !slices.EqualFunc(links, want, same) {
+		s.t.Errorf("weakened are %+v, want %+v", links, want)
+	}
 }

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+)
+
+// indenter indents one JSON value while it comes in, as json.Indent does with two
+// spaces. It does not look whether it is JSON, only whether it has an end.
+type indenter struct {
+	out     bytes.Buffer
+	depth   int
+	fresh   bool // an array or an object has begun, and nothing is in it yet
+	quoted  bool // within a string
+	escaped bool // behind a backslash
+}
+
+// Write takes any part of the text.
+func (i *indenter) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := 1
+		if i.quoted {
+			n = i.quote(rest)
+		} else {
+			i.next(rest[0])
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// quote takes what belongs to a string, and returns how much of it that is.
+func (i *indenter) quote(text []byte) int {
+	n := 1
+	switch {
+	case i.escaped:
+		i.escaped = false
+	case text[0] == '\\':
+		i.escaped = true
+	case text[0] == '"':
+		i.quoted = false
+	default:
+		if n = bytes.IndexAny(text, "\"\\"); n < 0 {
+			n = len(text)
+		}
+	}
+	i.out.Write(text[:n])
+	return n
+}
+
+// next takes what stands outside of strings.
+func (i *indenter) next(b byte) {
+	switch b {
+	case ' ', '\t', '\r', '\n':
+		return
+	case ']', '}':
+		i.depth--
+		if !i.fresh {
+			i.line()
+		}
+		i.fresh = false
+		i.out.WriteByte(b)
+		return
+	}
+	if i.fresh {
+		i.line()
+		i.fresh = false
+	}
+	i.out.WriteByte(b)
+	switch b {
+	case '[', '{':
+		i.depth++
+		i.fresh = true
+	case ',':
+		i.line()
+	case ':':
+		i.out.WriteByte(' ')
+	case '"':
+		i.quoted = true
+	}
+}
+
+func (i *indenter) line() {
+	i.out.WriteByte('\n')
+	for range i.depth {
+		i.out.WriteString("  ")
+	}
+}
+
+// text returns the value on lines of its own.
+func (i *indenter) text() ([]byte, error) {
+	if i.depth != 0 || i.quoted || i.out.Len() == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	i.out.WriteByte('\n')
+	return i.out.Bytes(), nil
+}
