@@ -49,10 +49,10 @@ func newDaemon(t testing.TB, dataplane string, perApp int) *daemon {
 	t.Cleanup(func() { deleteLinks(t, h.Namespace, "zvm") })
 	d.poolable = strings.Contains(d.Run(t, "--generate-config").Stdout, "\npool = ")
 	d.configure(t, 0)
-	d.start(t)
 	for range clients {
 		d.callers = append(d.callers, d.Client(t))
 	}
+	d.start(t)
 	return d
 }
 
@@ -219,9 +219,15 @@ func (d *daemon) await(t testing.TB, names []string, there bool) {
 func (d *daemon) settle(t testing.TB) {
 	t.Helper()
 	begin := time.Now()
-	for since, last := begin, -1; time.Since(since) < still || d.Pending(t) > 0; time.Sleep(still / 5) {
-		if links := len(linksOf(t, d.Host.Namespace, "zvm")); links != last {
+	for since, last := begin, -1; ; time.Sleep(still / 5) {
+		status, err := d.callers[0].NetworkStatus(t.Context())
+		must(t, err)
+		links := len(linksOf(t, d.Host.Namespace, "zvm"))
+		if links != last || status.PendingLinks > 0 || d.poolable && status.Spare < d.pool {
 			since, last = time.Now(), links
+		}
+		if time.Since(since) > still {
+			return
 		}
 		if time.Since(begin) > patience {
 			t.Fatalf("%s: zwrmd goes on to change links after %s", d.dataplane, patience)

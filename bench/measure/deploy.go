@@ -42,6 +42,9 @@ func (o Options) deploys(t testing.TB, r *report.Results, dataplane string, pres
 			networks, wholes = append(networks, milliseconds(network)), append(wholes, milliseconds(whole))
 			f.deleteLast(t, count)
 			must(t, fl.Destroy(t.Context(), deployed))
+			for len(linksOf(t, nil, "zvm")) > present { // it deletes them behind the answer
+				time.Sleep(look)
+			}
 		}
 		key := report.Key{Part: report.Batch, Present: present, Count: count, Measure: report.Network, By: report.Floor}
 		if _, there := r.Find(key); !there { // with the first dataplane
@@ -61,13 +64,14 @@ const deployed model.Name = "deployed"
 // process, with VMMs that start at once.
 type composition struct {
 	*fleet.Fleet
-	vmms *instant
+	vmms  *instant
+	ended chan error // of its housekeeping
 }
 
 func newFleet(t testing.TB, dataplane string) *composition {
 	t.Helper()
 	ctx := t.Context()
-	cfg, err := config.Parse(fmt.Sprintf("[network]\nsubnet = %q\n[network.bridge]\nenabled = true\nsubnet = \"10.0.0.0/16\"\n", subnet), nil)
+	cfg, err := config.Parse(fmt.Sprintf("[network]\nsubnet = %q\npool = 0\n[network.bridge]\nenabled = true\nsubnet = \"10.0.0.0/16\"\n", subnet), nil)
 	must(t, err)
 	kernel, err := host.Open(nil)
 	must(t, err)
@@ -92,15 +96,18 @@ func newFleet(t testing.TB, dataplane string) *composition {
 			return state.VMs, err
 		}, events, log)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	c := &composition{vmms: &instant{}}
+	c := &composition{vmms: &instant{}, ended: make(chan error, 1)}
 	c.Fleet = fleet.New(life, fleet.Deps{
 		Store: rows, Network: network, Images: images{}, VMMs: c.vmms, Layout: cfg.Network.Layout, MTU: network.MTU,
 		Dir: filepath.Join(dir, "vms"), Events: events, Log: log, Timing: fleet.Timing{Quarantine: time.Nanosecond},
 	})
+	must(t, c.Load(ctx))
 	_, err = network.Sync(ctx)
 	must(t, err)
+	go func() { c.ended <- c.Run(life) }()
 	t.Cleanup(func() {
 		end()
+		must(t, <-c.ended)
 		deleteLinks(t, nil, "zvm")
 		must(t, network.Shutdown(context.WithoutCancel(ctx)))
 		must(t, rows.Close())

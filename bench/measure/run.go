@@ -33,7 +33,7 @@ type Options struct {
 // Full returns what the figures of the page are made with.
 func Full() Options {
 	return Options{
-		Levels: []int{0, 1000, 4000, 10000, 16384}, PerApp: []int{10, 1, 1000}, Rounds: 200, Burst: 10, Pause: 50 * time.Millisecond, Pool: 64,
+		Levels: []int{0, 1000, 4000, 10000, 16384}, PerApp: []int{10, 1, 1000}, Rounds: 200, Burst: 20, Pause: 200 * time.Millisecond, Pool: 64,
 		Counts: []int{1, 10, 100, 1000}, Deploys: 5, Peers: 1000, Others: 20, FillTime: 5 * time.Minute,
 		Restarts: 6, Idle: 30 * time.Second, Syncs: 200,
 	}
@@ -42,7 +42,7 @@ func Full() Options {
 // Quick returns what takes about two minutes.
 func Quick() Options {
 	return Options{
-		Levels: []int{0, 500}, PerApp: []int{10}, Rounds: 30, Burst: 10, Pause: 50 * time.Millisecond, Pool: 64,
+		Levels: []int{0, 500}, PerApp: []int{10}, Rounds: 40, Burst: 20, Pause: 200 * time.Millisecond, Pool: 64,
 		Counts: []int{1, 10, 100}, Deploys: 3, Peers: 50, Others: 5, FillTime: 20 * time.Second,
 		Restarts: 2, Idle: 5 * time.Second, Syncs: 50,
 	}
@@ -89,12 +89,13 @@ type field struct {
 	floor   *floor
 	daemons []*daemon
 	perApp  int
-	present int // VMs
+	pause   time.Duration // as in pace
+	present int           // VMs
 }
 
-func newField(t testing.TB, perApp int) *field {
+func newField(t testing.TB, perApp int, pause time.Duration) *field {
 	t.Helper()
-	f := &field{floor: newFloor(t), perApp: perApp}
+	f := &field{floor: newFloor(t), perApp: perApp, pause: pause}
 	for _, dataplane := range dataplanes() {
 		f.daemons = append(f.daemons, newDaemon(t, dataplane, perApp))
 	}
@@ -124,7 +125,7 @@ func (f *field) setPool(t testing.TB, pool int) {
 // growth measures with more and more VMs in apps of one size.
 func (o Options) growth(t testing.TB, r *report.Results, perApp int) {
 	t.Helper()
-	f := newField(t, perApp)
+	f := newField(t, perApp, o.Pause)
 	pools, rounds := []int{0}, o.Rounds
 	if f.daemons[0].poolable {
 		pools = []int{o.Pool, 0}
@@ -168,8 +169,10 @@ func (f *field) fill(t testing.TB, r *report.Results, key report.Key, until int)
 	for f.present < until {
 		count := min(chunk, until-f.present)
 		floors = append(floors, rate(count, f.floor.one(t, count)))
+		time.Sleep(f.pause)
 		for i, d := range f.daemons {
 			rates[i] = append(rates[i], rate(count, d.fill(t, f.present, count)))
+			time.Sleep(f.pause)
 		}
 		f.present += count
 	}
