@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"zwrm/internal/event"
+	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/store"
 )
@@ -50,5 +51,28 @@ func (f *Fleet) Detach(ctx context.Context, name model.Name) error {
 	if err != nil {
 		return err
 	}
-	return f.shrink(context.WithoutCancel(ctx), app, []model.VM{vm})
+	return f.release(context.WithoutCancel(ctx), app, vm)
+}
+
+// release removes an attachment. Nobody has to be stopped in between, so that closing
+// its network and removing its row are all, and the row is the point of no return: a
+// crash before that leaves an attachment whose network the next start opens again.
+func (f *Fleet) release(ctx context.Context, app model.App, vm model.VM) error {
+	defer f.stirStock(false)
+	defer f.Network.Begin()()
+	rest := ipam.Rest{Slot: vm.Slot, Until: f.slots.Until()}
+	err := f.Network.Close(ctx, vm)
+	if err == nil {
+		err = f.dropRows(ctx, app, []model.VM{vm}, []ipam.Rest{rest})
+	}
+	if err != nil && vm.State.Open() {
+		err = errors.Join(err, f.Network.Reopen(ctx, vm))
+	}
+	if err != nil {
+		return err
+	}
+	err = f.Network.Remove(ctx, vm)
+	f.slots.Release(rest) // behind that: who gets the slot next must find it given up
+	f.Events.Publish(event.VM, string(vm.Name), "gone")
+	return err
 }

@@ -24,7 +24,8 @@ type Network interface {
 	// Begin holds off the full comparison of the network while rows and kernel
 	// are changed together.
 	Begin() (end func())
-	Open(ctx context.Context, vms ...model.VM) error
+	Open(ctx context.Context, vms ...model.VM) error   // of new VMs
+	Reopen(ctx context.Context, vms ...model.VM) error // of those that were closed
 	Close(ctx context.Context, vms ...model.VM) error
 	Remove(ctx context.Context, vms ...model.VM) error
 	// Spares returns the slots whose network is made ahead of a VM, and how many more

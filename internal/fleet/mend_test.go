@@ -228,3 +228,28 @@ func TestFoldersOfNoVM(t *testing.T) {
 		t.Error("a folder that is needed is gone")
 	}
 }
+
+// TestDetachIsUndone: an attachment whose row cannot be removed stays, with the very TAP
+// that its VMM has open.
+func TestDetachIsUndone(t *testing.T) {
+	w := newWorld(t, "")
+	_, err := w.Attach(t.Context(), "mine", "web")
+	w.must(err)
+	_, err = w.Attach(t.Context(), "other", "web")
+	w.must(err)
+	before, journal := w.text(), len(w.kernel.Journal())
+	w.hook.failWhen(func(op effect.Op) bool { return op == "store.remove" })
+	if err := w.Detach(t.Context(), "mine"); !errors.Is(err, errBroken) {
+		t.Errorf("error %v", err)
+	}
+	w.hook.failWhen(nil)
+	if after := w.text(); after != before {
+		t.Errorf("there was\n%s\nand is\n%s", before, after)
+	}
+	for _, op := range w.kernel.Journal()[journal:] {
+		if strings.HasPrefix(op, "create") || strings.HasPrefix(op, "delete") {
+			t.Errorf("%q: its VMM has no network any more", op)
+		}
+	}
+	w.must(w.Detach(t.Context(), "mine"))
+}

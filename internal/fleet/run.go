@@ -205,7 +205,7 @@ func (f *Fleet) reopen(ctx context.Context, vms ...model.VM) error {
 	if err := f.Store.UpdateVM(ctx, vms...); err != nil {
 		return err
 	}
-	return f.Network.Open(ctx, vms...)
+	return f.Network.Reopen(ctx, vms...)
 }
 
 // Reconnect restarts the VMs of slots whose TAP was made anew: their VMMs have the

@@ -122,7 +122,18 @@ func (r *Reconciler) Begin() (end func()) {
 // set last, behind the app's rule, so nothing passes before all is in place; a
 // crash before that leaves closed links, which the next start finds by their
 // rows. When a step fails, those before it are undone.
-func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
+//
+// They are new: a TAP that is there already is made anew, unless it is a spare one.
+func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) error {
+	return r.open(ctx, vms, true)
+}
+
+// Reopen is Open of VMs that had a network before. What is left of that is used.
+func (r *Reconciler) Reopen(ctx context.Context, vms ...model.VM) error {
+	return r.open(ctx, vms, false)
+}
+
+func (r *Reconciler) open(ctx context.Context, vms []model.VM, fresh bool) (err error) {
 	spare, err := r.claim(ctx, vms)
 	defer func() {
 		if err != nil {
@@ -132,7 +143,7 @@ func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.build(ctx, vms, spare); err != nil {
+	if err := r.build(ctx, vms, spare, fresh); err != nil {
 		return err
 	}
 	if err := r.join(ctx, vms); err != nil {
@@ -140,7 +151,7 @@ func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
 	}
 	err = r.assign(ctx, vms)
 	if errors.Is(err, host.ErrNoLink) && len(spare) > 0 { // somebody has deleted it
-		if err = r.build(ctx, vms, nil); err == nil {
+		if err = r.build(ctx, vms, nil, fresh); err == nil {
 			err = r.assign(ctx, vms)
 		}
 	}
@@ -148,14 +159,14 @@ func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) (err error) {
 }
 
 // build makes the links of VMs, but for those that are there as spare ones.
-func (r *Reconciler) build(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}) error {
+func (r *Reconciler) build(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}, fresh bool) error {
 	mtu := r.MTU()
 	for _, vm := range vms {
 		if _, ok := spare[vm.Slot]; ok {
 			continue
 		}
 		tap := tap(plan.VM(r.network, mtu, vm))
-		tap.Fresh = vm.State == model.Pending || vm.Attachment // and not of one that is started again
+		tap.Fresh = fresh
 		if err := r.links.CreateTAP(ctx, tap); err != nil {
 			return fmt.Errorf("open network of VM %q: %w", vm.Name, err)
 		}

@@ -72,10 +72,10 @@ func requests() []story {
 		{name: "attach", before: attached(1), ask: func(s *site) error { return s.attach("job-1", "job") }},
 		{name: "attach from the stock", pool: 2, goesOn: true, shared: true, before: func(s *site) error { return errors.Join(attached(1)(s), s.eventually(s.stocked)) },
 			ask: func(s *site) error { return s.attach("job-1", "job") }},
-		{name: "detach", before: attached(2), behind: "store.retire", ask: func(s *site) error {
+		{name: "detach", before: attached(2), behind: "store.remove", ask: func(s *site) error {
 			return s.Detach(s.t.Context(), "job-1")
 		}},
-		{name: "detach last", before: attached(1), behind: "store.retire", ask: func(s *site) error {
+		{name: "detach last", before: attached(1), behind: "store.remove", ask: func(s *site) error {
 			return s.Detach(s.t.Context(), "job-0")
 		}},
 		{name: "restart", before: scale("web", 1), goesOn: true, ask: func(s *site) error {
