@@ -8,8 +8,10 @@ import (
 
 const (
 	// lull is how long no network was opened before the stock is filled up: making a
-	// network and opening another one are in each other's way in the kernel.
+	// network and opening another one are in each other's way in the kernel. While less
+	// than half of it is left, a gap between two requests is enough.
 	lull = 50 * time.Millisecond
+	gap  = 2 * time.Millisecond
 	// stockRetry is the time until the next try when the last has failed.
 	stockRetry = time.Second
 )
@@ -60,9 +62,12 @@ func (f *Fleet) tendStock(ctx context.Context) (wait time.Duration, err error) {
 		if lack == 0 || len(slots) == 0 {
 			break
 		}
-		quiet := time.Since(time.Unix(0, f.opened.Load()))
-		if lack <= len(ready) && quiet < lull { // there are enough for a while
-			return sooner(wait, lull-quiet), err
+		rest := gap - time.Since(time.Unix(0, f.opened.Load()))
+		if lack <= len(ready) {
+			rest += lull - gap
+		}
+		if rest > 0 {
+			return sooner(wait, rest), err
 		}
 		made, failed := f.Network.Prepare(ctx, slots[0])
 		if err = errors.Join(err, failed); err != nil || !made { // a VM has got the slot

@@ -85,9 +85,9 @@ func (k *Kernel) DeleteLinks(ctx context.Context, names ...string) error {
 	return errors.Join(errs...)
 }
 
-// maxCondemned is how many links are deleted at once: the fixed cost is shared by all,
-// and nobody can make or change a link meanwhile.
-const maxCondemned = 128
+// maxCondemned is how many links are deleted at once: they share the fixed cost, and
+// nobody can make or change a link meanwhile, up to 0.1 s.
+const maxCondemned = 256
 
 // deleteTogether condemns TAPs of ours and deletes all that are, which may be some of
 // another caller's as well. It returns those that are left to be deleted one by one.
