@@ -39,3 +39,7 @@ cd ../test
 
 echo "== random histories, which took a small part of this above, with the race detector"
 go test -timeout 20m -count=1 -v ./model -memory 100000 -kernel 2000
+
+echo "== the demo"
+cd ..
+said=$(scripts/demo.sh 2>&1) || { echo "$said"; exit 1; }
