@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -45,7 +44,7 @@ func (h *history) dies(t *rapid.T) {
 	p := h.machine(t)
 	fate := h.arm(t, well, well, well, fault, outage, crash)
 	p.end()
-	synctest.Wait()
+	calm()
 	op := h.seam.disarm()
 	h.note("\tof %s, fate %s, struck %q", p.spec.Name, fate, op)
 	h.down[p.spec.Name] = time.Now().Add(patience)
@@ -66,7 +65,7 @@ func (h *history) passes(t *rapid.T) {
 	seconds := rapid.IntRange(1, 45).Draw(t, "seconds")
 	fate := h.arm(t, well, well, well, fault, outage, crash)
 	time.Sleep(time.Duration(seconds) * time.Second)
-	synctest.Wait()
+	calm()
 	op := h.seam.disarm()
 	h.note("\t%d seconds, fate %s, struck %q", seconds, fate, op)
 	switch {

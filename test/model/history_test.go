@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -104,7 +103,7 @@ func (h *history) ask(t *rapid.T, r request) {
 	h.seam.left = cancel
 	fate := h.arm(t, well, well, well, well, fault, outage, crash, leave)
 	err := r.do(ctx)
-	synctest.Wait()
+	calm()
 	op := h.seam.disarm()
 	h.done.count("fate: " + string(fate))
 	if op != "" {
@@ -205,11 +204,11 @@ func (h *history) begins(t *rapid.T) {
 func (h *history) settle(t *rapid.T) {
 	t.Helper()
 	time.Sleep(tick + patience)
-	synctest.Wait()
+	calm()
 	_, err := h.repair(context.Background())
 	must(t, err)
 	time.Sleep(tick + patience)
-	synctest.Wait()
+	calm()
 	h.down = map[model.Name]time.Time{}
 }
 
@@ -330,6 +329,6 @@ func (h *history) both(t *rapid.T) {
 		group.Go(do)
 	}
 	must(t, group.Wait())
-	synctest.Wait()
+	calm()
 	h.want = want
 }

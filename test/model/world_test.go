@@ -185,7 +185,7 @@ func (w *world) begin() (err error) {
 	})
 	l.quit, l.close = func() error { cancel(); return work.Wait() }, end
 	w.life = l
-	synctest.Wait()
+	calm()
 	return nil
 }
 
@@ -194,7 +194,7 @@ func (w *world) repair(ctx context.Context) (int, error) {
 	w.seen = nil
 	findings, err := w.net.Repair(ctx)
 	err = errors.Join(err, w.Reconnect(context.WithoutCancel(ctx), w.net.Rebuilt()))
-	synctest.Wait()
+	calm()
 	return len(findings), err
 }
 
@@ -207,8 +207,17 @@ func (w *world) rest() {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
+		calm()
 	}
+}
+
+// calm waits until zwrmd only waits. It looks twice, since synctest takes it for waiting,
+// too, when SQLite sleeps because a reader has the writer's lock for an instant: it takes
+// that where it reads the head of the log while the writer changes it.
+func calm() {
+	synctest.Wait()
+	time.Sleep(10 * time.Millisecond)
+	synctest.Wait()
 }
 
 // link returns the link of that name.
