@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"zwrm/internal/model"
 )
@@ -56,8 +57,15 @@ func TestCostOfOneVM(t *testing.T) {
 	if kept > maxKept {
 		t.Errorf("%d bytes are kept of each VM", kept)
 	}
-	if n := runtime.NumGoroutine(); n > goroutines+8 {
-		t.Errorf("%d goroutines, and %d with %d VMs", goroutines, n, crowd)
+	left := func() bool { return runtime.NumGoroutine() > goroutines+8 }
+	for range 100 { // those of SQLite's driver end soon, when they get a processor
+		if !left() {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if left() {
+		t.Errorf("%d goroutines, and %d with %d VMs", goroutines, runtime.NumGoroutine(), crowd)
 	}
 }
 

@@ -206,16 +206,30 @@ func (k *Kernel) address(have device, address netip.Prefix) error {
 		for _, old := range have.Addresses {
 			drop = append(drop, netlink.NewAddress(unix.RTM_DELADDR, 0, have.Index, old))
 		}
-		set = append(set, netlink.NewAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, have.Index, address))
+		set = append(set, addAddress(have.Index, address))
 	}
-	set = append(set, netlink.NewLink(unix.RTM_SETLINK, 0, have.Index, unix.IFF_UP, unix.IFF_UP))
+	set = append(set, bringUp(have.Index))
 	_ = k.change(k.route, opAddress, append(drop, set...)...)
 	for _, r := range drop {
 		if r.Err() != nil && !errors.Is(r.Err(), unix.EADDRNOTAVAIL) { // a secondary that went before
 			return fmt.Errorf("remove addresses: %w", linkError(r.Err()))
 		}
 	}
-	for _, r := range set {
+	return refusedAddress(address, set)
+}
+
+func addAddress(index int, address netip.Prefix) *netlink.Request {
+	return netlink.NewAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, address)
+}
+
+func bringUp(index int) *netlink.Request {
+	return netlink.NewLink(unix.RTM_SETLINK, 0, index, unix.IFF_UP, unix.IFF_UP)
+}
+
+// refusedAddress says which of the requests that set an address and bring a link up was
+// refused.
+func refusedAddress(address netip.Prefix, requests []*netlink.Request) error {
+	for _, r := range requests {
 		if r.Err() != nil {
 			return fmt.Errorf("set address %s and bring link up: %w", address, linkError(r.Err()))
 		}

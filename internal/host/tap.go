@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -60,29 +61,36 @@ func validName(name string) bool {
 	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".."
 }
 
-// CreateTAP makes a TAP, or brings an existing one of ours to what is asked for:
+// maxMade is how many TAPs are made together: nobody else can make one meanwhile, nor
+// start a program, some 5 ms.
+const maxMade = 16
+
+// CreateTAP makes TAPs, or brings existing ones of ours to what is asked for:
 // persistent, root's, with a single queue and hardened (see Hardening), without IPv6, up,
-// with exactly this IPv4 address. No descriptor stays open, so a VMM can open it
-// by its name.
+// with exactly this IPv4 address. No descriptor stays open, so a VMM can open them
+// by name. It ends behind one that fails; of the others each is whole or not there.
 //
 // A new TAP is in model.GroupUnassigned before it is up; an existing one keeps
 // its group. A link of that name which is no TAP, or in no group of ours, is left
 // alone, and the error wraps ErrForeign. When a step fails, a TAP that this call
 // made is removed again. What was set is read back.
 //
-// A process that is killed in the middle leaves nothing, or a TAP that is ours,
+// Many are best made by one call: with each address that it gets by itself, the kernel
+// goes through all that there are (net/ipv4/devinet.c check_lifetime), on the processor
+// of the one who gave it.
+//
+// A process that is killed in the middle leaves nothing, or TAPs that are ours,
 // unassigned and thus closed, which the next call completes.
-func (k *Kernel) CreateTAP(ctx context.Context, tap TAP) error {
-	if err := k.createTAP(ctx, tap); err != nil {
-		return fmt.Errorf("create TAP %q: %w", tap.Name, err)
+func (k *Kernel) CreateTAP(ctx context.Context, taps ...TAP) error {
+	for some := range slices.Chunk(taps, maxMade) {
+		if err := k.createTAPs(ctx, some); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
-	if err := tap.Check(); err != nil {
-		return err
-	}
+func (k *Kernel) createTAPs(ctx context.Context, taps []TAP) error {
 	k.making.Lock()
 	defer k.making.Unlock()
 	k.changes.RLock()
@@ -91,19 +99,46 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 	// a VMM could not open the TAP until then.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	if err := ctx.Err(); err != nil {
-		return err
+	var made []newTAP
+	var failed error
+	for _, tap := range taps {
+		index, err := k.createTAP(ctx, tap)
+		if err != nil {
+			failed = fmt.Errorf("create TAP %q: %w", tap.Name, err)
+			break
+		}
+		if index != 0 {
+			made = append(made, newTAP{tap, index})
+		}
 	}
-	err := k.makeTAP(tap, model.GroupUnassigned)
+	return errors.Join(failed, k.raiseNew(made))
+}
+
+// newTAP is one that was made and is not up yet.
+type newTAP struct {
+	TAP
+	index int
+}
+
+// createTAP makes a TAP that is not up yet and returns its index, or brings an existing
+// one to what is asked for and returns 0.
+func (k *Kernel) createTAP(ctx context.Context, tap TAP) (index int, err error) {
+	if err := tap.Check(); err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	index, err = k.makeTAP(tap, model.GroupUnassigned)
 	if !errors.Is(err, errExists) {
-		return err
+		return index, err
 	}
 	have, err := k.device(tap.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := have.foreign(tap.Name); err != nil {
-		return err
+		return 0, err
 	}
 	switch {
 	case have.Group == model.GroupCondemned || tap.Fresh:
@@ -112,28 +147,31 @@ func (k *Kernel) createTAP(ctx context.Context, tap TAP) error {
 		// No VMM that takes it for a TAP of ours can open it, and nothing can change it.
 		return k.remakeTAP(tap, have, have.Group)
 	case !have.persistent:
-		return errors.New("a process holds it open and it goes when that does")
+		return 0, errors.New("a process holds it open and it goes when that does")
 	case len(tap.differences(have, k.ipv6)) == 0:
-		return k.reroute(tap, have)
+		return 0, k.reroute(tap, have)
 	}
 	if have.notOwned() {
 		if err := k.ownTAP(tap.Name); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := k.shape(tap, keepGroup); err != nil {
-		return err
+		return 0, err
 	}
-	if err := k.raise(tap, have); err != nil {
-		return err
+	if err := k.address(have, tap.Address); err != nil {
+		return 0, err
 	}
-	return k.reroute(tap, have)
+	if err := k.verify(tap); err != nil {
+		return 0, err
+	}
+	return 0, k.reroute(tap, have)
 }
 
 // remakeTAP deletes a TAP and makes it anew.
-func (k *Kernel) remakeTAP(tap TAP, have device, group model.Group) error {
+func (k *Kernel) remakeTAP(tap TAP, have device, group model.Group) (index int, err error) {
 	if err := k.deleteLink(k.route, have.Index); err != nil {
-		return err
+		return 0, err
 	}
 	return k.makeTAP(tap, group)
 }
@@ -146,11 +184,12 @@ func (k *Kernel) reroute(tap TAP, have device) error {
 	return k.makeRoutes(have.Index, tap.Address)
 }
 
-// makeTAP makes a TAP. The error is errExists if there is a link of that name.
-func (k *Kernel) makeTAP(tap TAP, group model.Group) error {
+// makeTAP makes a TAP that is whole but for its address, and not up. The error is
+// errExists if there is a link of that name.
+func (k *Kernel) makeTAP(tap TAP, group model.Group) (index int, err error) {
 	tun, err := k.newTUN(opMakeTAP, tap.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	// It becomes persistent after it is in a group of ours: in no other it would
 	// be taken for a stranger's.
@@ -164,18 +203,38 @@ func (k *Kernel) makeTAP(tap TAP, group model.Group) error {
 	// It goes up after the descriptor is closed: closing it then would take the
 	// carrier off, and the kernel would go through its routes for that.
 	if err := errors.Join(err, tun.close()); err != nil {
-		return err
+		return 0, err
 	}
 	// Looking it up lets the kernel take note of the missing carrier now. That is
 	// free while the link is down, and 50 us as soon as it is up.
 	have, err := lookUp(k.route, tap.Name)
-	if err == nil {
-		err = k.raise(tap, have)
-	}
 	if err != nil {
-		return errors.Join(err, k.deleteNew(tap.Name))
+		return 0, errors.Join(err, k.deleteNew(tap.Name))
 	}
-	return nil
+	return have.Index, nil
+}
+
+// raiseNew gives new TAPs their address, brings them up and checks them. One that
+// fails is removed again.
+func (k *Kernel) raiseNew(taps []newTAP) error {
+	steps := make([][]*netlink.Request, len(taps))
+	var all []*netlink.Request
+	for i, tap := range taps {
+		steps[i] = []*netlink.Request{addAddress(tap.index, tap.Address), bringUp(tap.index)}
+		all = append(all, steps[i]...)
+	}
+	_ = k.change(k.route, opAddress, all...)
+	var errs []error
+	for i, tap := range taps {
+		err := refusedAddress(tap.Address, steps[i])
+		if err == nil {
+			err = k.verify(tap.TAP)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("create TAP %q: %w", tap.Name, errors.Join(err, k.deleteNew(tap.Name))))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // keepGroup is for a link that somebody else may close at this moment: to write
@@ -217,11 +276,8 @@ func (k *Kernel) shape(tap TAP, group model.Group) error {
 // link of this MTU (RFC 8200 section 5; net/ipv6/addrconf.c ipv6_add_dev).
 func (t TAP) hasIPv6(kernel bool) bool { return kernel && t.MTU >= minMTUOfIPv6 }
 
-// raise gives a TAP its one address, brings it up and checks the whole.
-func (k *Kernel) raise(tap TAP, have device) error {
-	if err := k.address(have, tap.Address); err != nil {
-		return err
-	}
+// verify checks that the kernel has a TAP as asked for.
+func (k *Kernel) verify(tap TAP) error {
 	have, err := k.device(tap.Name)
 	if err != nil {
 		return err

@@ -43,7 +43,8 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 	defer r.changes.Unlock()
 	defer r.progress(len(some))
 	var errs []error
-	groups := map[model.Group][]string{}
+	var work []linkWork
+	var taps []host.TAP
 	for _, link := range some {
 		if r.wasTouched(link.Name) {
 			continue
@@ -60,10 +61,16 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 		if link.build {
 			tap := tap(link.Link)
 			tap.Reroute = link.reroute
-			if err := r.links.CreateTAP(ctx, tap); err != nil {
-				errs = append(errs, err)
-				continue
-			}
+			taps = append(taps, tap)
+		}
+		work = append(work, link)
+	}
+	broken := r.createEach(ctx, taps)
+	groups := map[model.Group][]string{}
+	for _, link := range work {
+		if err := broken[link.Name]; err != nil {
+			errs = append(errs, err)
+			continue
 		}
 		r.noteRebuilt(link.Name)
 		if link.regroup {
@@ -74,6 +81,21 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 		errs = append(errs, r.links.SetGroup(ctx, group, groups[group]...))
 	}
 	return errors.Join(errs...)
+}
+
+// createEach makes TAPs together, and if one of them cannot be made, each by itself. It
+// returns what is wrong with which.
+func (r *Reconciler) createEach(ctx context.Context, taps []host.TAP) map[string]error {
+	if r.links.CreateTAP(ctx, taps...) == nil {
+		return nil
+	}
+	broken := map[string]error{}
+	for _, tap := range taps {
+		if err := r.links.CreateTAP(ctx, tap); err != nil {
+			broken[tap.Name] = err
+		}
+	}
+	return broken
 }
 
 // deleteSome deletes links of no VM. They were closed before.

@@ -25,7 +25,7 @@ type Links interface {
 	Weakened(ctx context.Context) ([]host.Link, error) // with other settings than those of a TAP
 	LinksNamed(ctx context.Context, names ...string) ([]host.Link, error)
 	Rename(ctx context.Context, from, to string) error
-	CreateTAP(ctx context.Context, tap host.TAP) error
+	CreateTAP(ctx context.Context, taps ...host.TAP) error
 	Recycle(ctx context.Context, alias string, names ...string) ([]string, error)
 	SetGroup(ctx context.Context, group model.Group, names ...string) error
 	SetUp(ctx context.Context, up bool, names ...string) error
@@ -161,15 +161,17 @@ func (r *Reconciler) open(ctx context.Context, vms []model.VM, fresh bool) (err 
 // build makes the links of VMs, but for those that are there as spare ones.
 func (r *Reconciler) build(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}, fresh bool) error {
 	mtu := r.MTU()
+	var made []host.TAP
 	for _, vm := range vms {
 		if _, ok := spare[vm.Slot]; ok {
 			continue
 		}
 		tap := tap(plan.VM(r.network, mtu, vm))
 		tap.Fresh = fresh
-		if err := r.links.CreateTAP(ctx, tap); err != nil {
-			return fmt.Errorf("open network of VM %q: %w", vm.Name, err)
-		}
+		made = append(made, tap)
+	}
+	if err := r.links.CreateTAP(ctx, made...); err != nil {
+		return fmt.Errorf("open network of app %q: %w", vms[0].AppName, err)
 	}
 	return nil
 }

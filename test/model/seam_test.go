@@ -144,8 +144,8 @@ func (l links) Links(ctx context.Context) (all []host.Link, err error) {
 	return all, err
 }
 
-func (l links) CreateTAP(ctx context.Context, tap host.TAP) error {
-	return l.seam.do("create "+tap.Name, func() error { return l.kernelLinks.CreateTAP(ctx, tap) })
+func (l links) CreateTAP(ctx context.Context, taps ...host.TAP) error {
+	return l.seam.do(fmt.Sprintf("create %d TAPs", len(taps)), func() error { return l.kernelLinks.CreateTAP(ctx, taps...) })
 }
 
 func (l links) Recycle(ctx context.Context, alias string, names ...string) (done []string, err error) {

@@ -24,13 +24,15 @@ const (
 const maxName = 15
 
 // CreateTAP is host.Kernel's.
-func (f *Fake) CreateTAP(ctx context.Context, tap host.TAP) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("create TAP %q: %w", tap.Name, err)
-	}
-	err := f.do("create "+tap.Name, func() (bool, error) { return f.createTAP(tap) })
-	if err != nil {
-		return fmt.Errorf("create TAP %q: %w", tap.Name, err)
+func (f *Fake) CreateTAP(ctx context.Context, taps ...host.TAP) error {
+	for _, tap := range taps {
+		err := ctx.Err()
+		if err == nil {
+			err = f.do("create "+tap.Name, func() (bool, error) { return f.createTAP(tap) })
+		}
+		if err != nil {
+			return fmt.Errorf("create TAP %q: %w", tap.Name, err)
+		}
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 
 // Host is what Suite tests: the methods of host.Kernel.
 type Host interface {
-	CreateTAP(ctx context.Context, tap host.TAP) error
+	CreateTAP(ctx context.Context, taps ...host.TAP) error
 	Recycle(ctx context.Context, alias string, names ...string) ([]string, error)
 	SetGroup(ctx context.Context, group model.Group, names ...string) error
 	SetUp(ctx context.Context, up bool, names ...string) error
@@ -79,6 +79,8 @@ func Suite(t *testing.T, open func(t *testing.T) (Host, Others)) {
 		{"CreateTAP leaves foreign links alone", (*suite).foreignTAP},
 		{"CreateTAP leaves nothing of what cannot be", (*suite).impossible},
 		{"CreateTAP does nothing once given up", (*suite).givenUp},
+		{"CreateTAP makes many", (*suite).createMany},
+		{"CreateTAP ends behind one that fails", (*suite).createManyWithBad},
 		{"SetGroup and SetUp", (*suite).change},
 		{"SetGroup and SetUp name the missing", (*suite).changeMissing},
 		{"a spare TAP is known until it is handed out", (*suite).spare},

@@ -170,6 +170,41 @@ func (s *suite) givenUp() {
 	}
 }
 
+func (s *suite) createMany() {
+	ctx := s.t.Context()
+	var taps []host.TAP
+	for slot := range ipam.Slot(40) { // more than are made together
+		taps = append(taps, s.tap(slot))
+	}
+	s.must(s.CreateTAP(ctx, taps[7]))
+	s.must(s.DeleteLinks(ctx, taps[7].Name))
+	s.must(s.CreateTAP(ctx, taps[9]))
+	s.must(s.SetUp(ctx, false, taps[9].Name))
+	s.must(s.CreateTAP(ctx, taps...))
+	for _, tap := range taps {
+		s.is(made(tap, model.GroupUnassigned))
+	}
+	s.must(s.CreateTAP(ctx))
+}
+
+// createManyWithBad: those before the one that fails are made, those behind are not.
+func (s *suite) createManyWithBad() {
+	s.must(s.others.AddLink(host.Link{Name: "zvm20", Kind: host.KindTAP, MTU: 1400, MAC: ipam.MAC{2, 0, 0, 0, 0, 1}}))
+	var taps []host.TAP
+	for slot := range ipam.Slot(30) {
+		taps = append(taps, s.tap(slot))
+	}
+	s.refused(s.CreateTAP(s.t.Context(), taps...), host.ErrForeign, `"zvm20"`)
+	for i, tap := range taps {
+		switch {
+		case i < 20:
+			s.is(made(tap, model.GroupUnassigned))
+		case i > 20 && s.link(tap.Name) != nil:
+			s.t.Errorf("%s was made behind one that failed", tap.Name)
+		}
+	}
+}
+
 func (s *suite) change() {
 	ctx, group := s.t.Context(), model.AppID(7).Group()
 	var names []string
