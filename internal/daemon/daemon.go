@@ -57,13 +57,14 @@ type Daemon struct {
 	dropReadings readings[firewall.Drops]
 	suspicion    chan struct{} // something may have been changed by somebody else
 	blind        atomic.Bool   // the kernel does not tell of changed rules
+	stood        chan struct{} // closed when the links that a start found missing are made
 }
 
 // Open locks the database and checks the configuration against the host. It
 // changes nothing in the kernel. Problems of the host are a *config.Errors. The hook,
 // which may be nil, is told of every side effect.
 func Open(ctx context.Context, cfg config.Config, log *slog.Logger, hook effect.Hook) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, log: log, hook: hook, events: &event.Log{}, images: image.New(cfg.Images.Dir, hook), suspicion: make(chan struct{}, 1)}
+	d := &Daemon{cfg: cfg, log: log, hook: hook, events: &event.Log{}, images: image.New(cfg.Images.Dir, hook), suspicion: make(chan struct{}, 1), stood: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -159,7 +160,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer stop()
 	background := start(life, stop, []task{
 		{"fleet", fleet.Run},
-		{"watch rules", d.watchRules}, {"watch links", d.watchLinks}, {"watch firewalld", d.watchZone}, {"poll", d.poll},
+		{"watch rules", d.watchRules}, {"watch links", d.watchLinks(left)}, {"watch firewalld", d.watchZone}, {"poll", d.poll},
 		{"repair", network{d, fleet}.keep(left)},
 	})
 	requests := start(serving, stop, servers)

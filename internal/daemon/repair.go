@@ -39,6 +39,7 @@ func (n network) keep(left bool) func(ctx context.Context) error {
 		if left && !n.makeLinks(ctx) {
 			wait = firstRetry
 		}
+		close(n.daemon.stood)
 		return n.repair(ctx, wait)
 	}
 }

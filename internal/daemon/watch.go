@@ -58,22 +58,36 @@ func (d *Daemon) made(pid int) bool {
 	return d.dataplane.made(pid)
 }
 
-// watchLinks has links, addresses, routes and settings compared that somebody changed.
-func (d *Daemon) watchLinks(ctx context.Context) error {
-	notices, err := d.kernel.Watch(ctx)
-	if err != nil {
-		d.log.Warn("changes of links are found by looking only", "every", repairEvery, "error", err)
-		return wait(ctx)
-	}
-	for batch := range notices {
-		if d.reconciler.Notice(batch...) {
+// watchLinks returns the task that has links, addresses, routes and settings compared
+// that somebody changed. While the links are made that a start found missing it does not
+// watch, since the kernel would tell of each step of each, a third of the work; what
+// somebody changed meanwhile is found by looking at everything behind that.
+func (d *Daemon) watchLinks(left bool) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-d.stood:
+		case <-ctx.Done():
+			return nil
+		}
+		notices, err := d.kernel.Watch(ctx)
+		if err != nil {
+			d.log.Warn("changes of links are found by looking only", "every", repairEvery, "error", err)
+			return wait(ctx)
+		}
+		if left {
+			d.reconciler.SuspectAll()
 			d.suspect()
 		}
+		for batch := range notices {
+			if d.reconciler.Notice(batch...) {
+				d.suspect()
+			}
+		}
+		if ctx.Err() == nil {
+			d.log.Warn("the kernel tells of changed links no more; they are found by looking", "every", repairEvery)
+		}
+		return wait(ctx)
 	}
-	if ctx.Err() == nil {
-		d.log.Warn("the kernel tells of changed links no more; they are found by looking", "every", repairEvery)
-	}
-	return wait(ctx)
 }
 
 // wait returns when ctx ends.
