@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -59,65 +57,6 @@ func validName(name string) bool {
 		}
 	}
 	return name != "" && len(name) < unix.IFNAMSIZ && name != "." && name != ".."
-}
-
-// maxMade is how many TAPs are made together: nobody else can make one meanwhile, nor
-// start a program, some 5 ms.
-const maxMade = 16
-
-// CreateTAP makes TAPs, or brings existing ones of ours to what is asked for:
-// persistent, root's, with a single queue and hardened (see Hardening), without IPv6, up,
-// with exactly this IPv4 address. No descriptor stays open, so a VMM can open them
-// by name. It ends behind one that fails; of the others each is whole or not there.
-//
-// A new TAP is in model.GroupUnassigned before it is up; an existing one keeps
-// its group. A link of that name which is no TAP, or in no group of ours, is left
-// alone, and the error wraps ErrForeign. When a step fails, a TAP that this call
-// made is removed again. What was set is read back.
-//
-// Many are best made by one call: with each address that it gets by itself, the kernel
-// goes through all that there are (net/ipv4/devinet.c check_lifetime), on the processor
-// of the one who gave it.
-//
-// A process that is killed in the middle leaves nothing, or TAPs that are ours,
-// unassigned and thus closed, which the next call completes.
-func (k *Kernel) CreateTAP(ctx context.Context, taps ...TAP) error {
-	for some := range slices.Chunk(taps, maxMade) {
-		if err := k.createTAPs(ctx, some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (k *Kernel) createTAPs(ctx context.Context, taps []TAP) error {
-	k.making.Lock()
-	defer k.making.Unlock()
-	k.changes.RLock()
-	defer k.changes.RUnlock()
-	// A program that is started meanwhile has our descriptor until it is executed, and
-	// a VMM could not open the TAP until then.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	var made []newTAP
-	var failed error
-	for _, tap := range taps {
-		index, err := k.createTAP(ctx, tap)
-		if err != nil {
-			failed = fmt.Errorf("create TAP %q: %w", tap.Name, err)
-			break
-		}
-		if index != 0 {
-			made = append(made, newTAP{tap, index})
-		}
-	}
-	return errors.Join(failed, k.raiseNew(made))
-}
-
-// newTAP is one that was made and is not up yet.
-type newTAP struct {
-	TAP
-	index int
 }
 
 // createTAP makes a TAP that is not up yet and returns its index, or brings an existing
@@ -212,29 +151,6 @@ func (k *Kernel) makeTAP(tap TAP, group model.Group) (index int, err error) {
 		return 0, errors.Join(err, k.deleteNew(tap.Name))
 	}
 	return have.Index, nil
-}
-
-// raiseNew gives new TAPs their address, brings them up and checks them. One that
-// fails is removed again.
-func (k *Kernel) raiseNew(taps []newTAP) error {
-	steps := make([][]*netlink.Request, len(taps))
-	var all []*netlink.Request
-	for i, tap := range taps {
-		steps[i] = []*netlink.Request{addAddress(tap.index, tap.Address), bringUp(tap.index)}
-		all = append(all, steps[i]...)
-	}
-	_ = k.change(k.route, opAddress, all...)
-	var errs []error
-	for i, tap := range taps {
-		err := refusedAddress(tap.Address, steps[i])
-		if err == nil {
-			err = k.verify(tap.TAP)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("create TAP %q: %w", tap.Name, errors.Join(err, k.deleteNew(tap.Name))))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // keepGroup is for a link that somebody else may close at this moment: to write

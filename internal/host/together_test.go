@@ -1,8 +1,11 @@
 package host_test
 
 import (
+	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"zwrm/internal/effect"
 	"zwrm/internal/host"
@@ -14,11 +17,7 @@ import (
 func TestAddressesTogether(t *testing.T) {
 	var addressed counter
 	open(t) // for what it cleans up
-	kernel, err := host.Open(&addressed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = kernel.Close() })
+	kernel := openHooked(t, &addressed)
 	var taps []host.TAP
 	for slot := range ipam.Slot(32) {
 		taps = append(taps, tap(slot))
@@ -31,12 +30,67 @@ func TestAddressesTogether(t *testing.T) {
 	}
 }
 
+// TestCallersTogether: so do those of callers who wait for their turn, and each caller is
+// told of its own TAP only. Two who want the same one both get it.
+func TestCallersTogether(t *testing.T) {
+	_, others := open(t)
+	if err := others.AddLink(host.Link{Name: "zvm3", Kind: host.KindTAP, MTU: 1400, MAC: ipam.MAC{2, 0, 0, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	held, come := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	addressed := counter{made: func() { once.Do(func() { close(held); <-come }) }}
+	kernel := openHooked(t, &addressed)
+	var callers sync.WaitGroup
+	errs := make([]error, 11)
+	call := func(i int, slot ipam.Slot) {
+		callers.Go(func() { errs[i] = kernel.CreateTAP(t.Context(), tap(slot)) })
+	}
+	call(0, 0)
+	<-held
+	for i := 1; i < 10; i++ {
+		call(i, ipam.Slot(i))
+	}
+	call(10, 9)
+	time.Sleep(100 * time.Millisecond) // in which all of them ask
+	close(come)
+	callers.Wait()
+	for i, err := range errs {
+		if foreign := i == 3; foreign != errors.Is(err, host.ErrForeign) || !foreign && err != nil {
+			t.Errorf("caller %d: %v", i, err)
+		}
+	}
+	if n := addressed.n.Load(); n > 5 {
+		t.Errorf("9 TAPs got their addresses in %d steps", n)
+	}
+}
+
+func openHooked(t *testing.T, hook effect.Hook) *host.Kernel {
+	t.Helper()
+	kernel, err := host.Open(hook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kernel.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return kernel
+}
+
 // counter counts how often addresses are set.
-type counter struct{ n atomic.Int64 }
+type counter struct {
+	n    atomic.Int64
+	made func() // called before a TAP is made
+}
 
 func (c *counter) Before(op effect.Op) error {
-	if op == "host.set-address-and-up" {
+	switch {
+	case op == "host.set-address-and-up":
 		c.n.Add(1)
+	case op == "host.make-tap" && c.made != nil:
+		c.made()
 	}
 	return nil
 }
