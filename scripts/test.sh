@@ -16,7 +16,7 @@ export CGO_ENABLED=1 # for the race detector; what is built for use has none
 # write files.
 run_tests() {
 	if [ "$update" != -update ]; then
-		go test -race -timeout 20m "$@" ./...
+		go test -race -timeout 40m "$@" ./...
 		return
 	fi
 	packages=$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | grep -vE '^\./(test|bench)/' | xargs -r -n 1 dirname | sort -u)
@@ -38,7 +38,7 @@ run_tests -count=1
 cd ../test
 
 echo "== random histories, which took a small part of this above, with the race detector"
-go test -timeout 20m -count=1 -v ./model -memory 100000 -kernel 2000
+go test -timeout 40m -count=1 -v ./model -memory 100000 -kernel 2000
 
 echo "== the demo"
 cd ..
