@@ -86,7 +86,7 @@ func (r *Reconciler) buildSome(ctx context.Context, some []linkWork) error {
 // createEach makes TAPs together, and if one of them cannot be made, each by itself. It
 // returns what is wrong with which.
 func (r *Reconciler) createEach(ctx context.Context, taps []host.TAP) map[string]error {
-	if r.links.CreateTAP(ctx, taps...) == nil {
+	if len(taps) == 0 || r.links.CreateTAP(ctx, taps...) == nil {
 		return nil
 	}
 	broken := map[string]error{}

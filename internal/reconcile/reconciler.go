@@ -170,6 +170,9 @@ func (r *Reconciler) build(ctx context.Context, vms []model.VM, spare map[ipam.S
 		tap.Fresh = fresh
 		made = append(made, tap)
 	}
+	if len(made) == 0 {
+		return nil
+	}
 	if err := r.links.CreateTAP(ctx, made...); err != nil {
 		return fmt.Errorf("open network of app %q: %w", vms[0].AppName, err)
 	}
