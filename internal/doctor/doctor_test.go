@@ -63,14 +63,39 @@ func lines(findings []doctor.Finding) string {
 	return out.String()
 }
 
+// examination is a host, what is wrong with it, and what is said of that.
+type examination struct {
+	name   string
+	config string
+	change func(*doctor.Facts)
+	want   []string // a part of each finding, in order
+}
+
 func TestExamine(t *testing.T) {
-	const named = "[network]\nexternal_interface = \"eth0\"\n"
-	tests := []struct {
-		name   string
-		config string
-		change func(*doctor.Facts)
-		want   []string // a part of each finding, in order
-	}{
+	tests := slices.Concat(ofTheWay(), ofTheInterface(), ofTables(), ofTheRest())
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			facts := wellHost(t, test.config)
+			test.change(&facts)
+			got := doctor.Examine(facts)
+			if len(got) != len(test.want) {
+				t.Fatalf("findings:\n%swant %d: %q", lines(got), len(test.want), test.want)
+			}
+			for i, finding := range got {
+				if !strings.Contains(lines([]doctor.Finding{finding}), test.want[i]) {
+					t.Errorf("finding %d:\n%swant %q", i, lines([]doctor.Finding{finding}), test.want[i])
+				}
+			}
+		})
+	}
+}
+
+// named is a configuration that has the external interface.
+const named = "[network]\nexternal_interface = \"eth0\"\n"
+
+// ofTheWay is about what packets need on their way.
+func ofTheWay() []examination {
+	return []examination{
 		{name: "nothing", change: func(*doctor.Facts) {}},
 		{name: "nothing known", change: func(f *doctor.Facts) { *f = doctor.Facts{Config: f.Config} }},
 		{name: "forwarding off", change: func(f *doctor.Facts) {
@@ -95,6 +120,12 @@ func TestExamine(t *testing.T) {
 			want: []string{`problem: network.external_interface = "eth0" no interface of this name exists`}},
 		{name: "interface down", change: func(f *doctor.Facts) { f.Host.Links[1].Up = false },
 			want: []string{`problem: interface "eth0" is down, and VMs reach the internet by it; ip link set eth0 up`}},
+	}
+}
+
+// ofTheInterface is about an external interface that is another than zwrmd started with.
+func ofTheInterface() []examination {
+	return []examination{
 		{name: "smaller MTU", change: func(f *doctor.Facts) { f.Host.Links[1].MTU = 1400 },
 			want: []string{`warning: interface "eth0" has MTU 1400 now, and VMs have 1500`}},
 		{name: "larger MTU", change: func(f *doctor.Facts) { f.Host.Links[1].MTU = 9000 }},
@@ -113,6 +144,12 @@ func TestExamine(t *testing.T) {
 		{name: "no default route, but an interface", config: named, change: func(f *doctor.Facts) { f.Host.Routes = nil }},
 		{name: "loose check of all", change: func(f *doctor.Facts) { f.Sysctls["net/ipv4/conf/all/rp_filter"] = "2" },
 			want: []string{"warning: net.ipv4.conf.all.rp_filter = 2 overrules the strict check"}},
+	}
+}
+
+// ofTables is about tables of the kernel that fill up.
+func ofTables() []examination {
+	return []examination{
 		{name: "neighbour table as the kernel has it", change: func(f *doctor.Facts) { f.Neighbours.Max = 1024 },
 			want: []string{"warning: net.ipv4.neigh.default.gc_thresh3 = 1024 is the bound of the neighbour table, and the subnet holds 16384 VMs"}},
 		{name: "neighbour table just large enough", change: func(f *doctor.Facts) { f.Neighbours.Max = 16384 }},
@@ -131,6 +168,12 @@ func TestExamine(t *testing.T) {
 			f.Sysctls["net/netfilter/nf_conntrack_max"], f.Sysctls["net/netfilter/nf_conntrack_count"] = "1000", "950"
 		}, want: []string{"problem: net.netfilter.nf_conntrack_max = 1000 is the bound of tracked connections, and there are 950"}},
 		{name: "any number of connections", change: func(f *doctor.Facts) { f.Sysctls["net/netfilter/nf_conntrack_max"] = "0" }},
+	}
+}
+
+// ofTheRest is about the dataplane, VMMs, and what others found.
+func ofTheRest() []examination {
+	return []examination{
 		{name: "iptables-legacy", change: func(f *doctor.Facts) { f.Dataplane = "iptables v1.8.9 (legacy)" },
 			want: []string{"warning: iptables v1.8.9 (legacy) tells nobody of changes"}},
 		{name: "losses", config: "[network]\nfirewall = \"nftables\"\n", change: func(f *doctor.Facts) { f.Losses = []string{"no owner", "no persist"} },
@@ -148,21 +191,6 @@ func TestExamine(t *testing.T) {
 		{name: "problems come first", change: func(f *doctor.Facts) {
 			f.Neighbours.Max, f.VMM, f.Sysctls["net/ipv4/ip_forward"] = 1024, errors.New("gone"), "0"
 		}, want: []string{"problem: net.ipv4.ip_forward", "problem: VMM", "warning: net.ipv4.neigh"}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			facts := wellHost(t, test.config)
-			test.change(&facts)
-			got := doctor.Examine(facts)
-			if len(got) != len(test.want) {
-				t.Fatalf("findings:\n%swant %d: %q", lines(got), len(test.want), test.want)
-			}
-			for i, finding := range got {
-				if !strings.Contains(lines([]doctor.Finding{finding}), test.want[i]) {
-					t.Errorf("finding %d:\n%swant %q", i, lines([]doctor.Finding{finding}), test.want[i])
-				}
-			}
-		})
 	}
 }
 

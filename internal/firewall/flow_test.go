@@ -8,11 +8,16 @@ import (
 	"zwrm/internal/model"
 )
 
-func TestDecide(t *testing.T) {
-	rules := firewall.Build(policy(func(p *firewall.Policy) {
+// decided are the rules of two apps whose VMs may ask the host for one service.
+func decided() firewall.Ruleset {
+	return firewall.Build(policy(func(p *firewall.Policy) {
 		p.Private, p.Apps = true, apps()
 		p.HostAccess = []model.Service{{Protocol: model.UDP, Port: 53}}
 	}))
+}
+
+func TestDecide(t *testing.T) {
+	rules := decided()
 	var (
 		web0    = firewall.Device{Name: "zvm0", Group: model.AppID(2).Group()}
 		web1    = firewall.Device{Name: "zvm1", Group: model.AppID(2).Group()}
@@ -84,7 +89,12 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
-	v6 := rules.Decide(firewall.Flow{Family: firewall.IPv6, From: web0, To: web1})
+}
+
+func TestDecideIPv6(t *testing.T) {
+	web := model.AppID(2).Group()
+	v6 := decided().Decide(firewall.Flow{Family: firewall.IPv6,
+		From: firewall.Device{Name: "zvm0", Group: web}, To: firewall.Device{Name: "zvm1", Group: web}})
 	if v6.Verdict != firewall.Drop || v6.Rule.Reason != firewall.NoIPv6 {
 		t.Errorf("IPv6: %v", v6)
 	}

@@ -2,9 +2,11 @@ package fleet_test
 
 import (
 	"errors"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"zwrm/internal/firewall"
@@ -108,5 +110,88 @@ func TestReboot(t *testing.T) {
 		if !alive() {
 			t.Errorf("process %d was ended, which only has the pid of a VMM", i)
 		}
+	}
+}
+
+func TestRestartOfTheDaemonAdopts(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 3))
+	before := w.text()
+	dead := w.vm("web-2")
+	w.stop()
+	process, err := vmm.Adopt(dead.Process, nil)
+	w.must(err)
+	w.must(process.Kill(t.Context()))
+	w.start()
+	w.eventually("web-2 runs again", func() bool { return w.vm("web-2").State == model.Running })
+	if got := w.text(); got != before {
+		t.Errorf("after the restart:\n%s\nbefore:\n%s", got, before)
+	}
+	if got := w.driver.alive(); got != 3 {
+		t.Errorf("%d VMMs run, want 3: none doubled", got)
+	}
+	w.must(w.Destroy(t.Context(), "web"))
+	if got := w.driver.alive(); got != 0 {
+		t.Errorf("%d adopted VMMs live on", got)
+	}
+}
+
+// TestVMMThatNoRowNames stands for a crash between the start of a VMM and the
+// note of it: the process is found by its folder, and not started twice.
+func TestVMMThatNoRowNames(t *testing.T) {
+	w := newWorld(t, "")
+	w.must(w.deploy("web", 1))
+	vm := w.vm("web-0")
+	pid := vm.Process.PID
+	vm.State, vm.Process = model.Starting, model.Process{}
+	w.must(w.store.UpdateVM(t.Context(), vm))
+	w.restart()
+	if now := w.vm("web-0"); now.State != model.Running || now.Process.PID != pid {
+		t.Errorf("VM %+v, want pid %d", now, pid)
+	}
+	if got := w.driver.alive(); got != 1 {
+		t.Errorf("%d VMMs run", got)
+	}
+}
+
+// TestBrokenOffRemoval stands for a crash in the middle of destroy.
+func TestBrokenOffRemoval(t *testing.T) {
+	w := newWorld(t, "")
+	empty := w.text()
+	w.must(w.deploy("web", 2))
+	w.must(w.deploy("none", 0))
+	for name, vms := range map[model.Name][]model.VMID{"web": {w.vm("web-0").ID, w.vm("web-1").ID}, "none": nil} {
+		app, err := w.store.App(t.Context(), name)
+		w.must(err)
+		app.Spec = model.Spec{}
+		w.must(w.store.Retire(t.Context(), app, vms))
+	}
+	w.restart()
+	w.eventually("nothing is left", func() bool { return w.text() == empty && w.driver.alive() == 0 })
+}
+
+func TestQuarantineSurvivesRestart(t *testing.T) {
+	w := newWorld(t, "subnet = \"172.16.0.0/29\"\n")
+	w.must(w.deploy("web", 2))
+	w.must(w.Destroy(t.Context(), "web"))
+	w.restart()
+	var problem *model.Problem
+	if err := w.deploy("next", 1); !errors.As(err, &problem) || !strings.Contains(err.Error(), "2 more in quarantine") {
+		t.Errorf("error %v, want one about quarantine", err)
+	}
+}
+
+// TestSmallerSubnet: slots that rest and that a smaller subnet has not are no hindrance.
+func TestSmallerSubnet(t *testing.T) {
+	w := newWorld(t, "subnet = \"172.16.0.0/28\"\n")
+	w.must(w.deploy("web", 4))
+	w.must(w.Destroy(t.Context(), "web"))
+	w.stop()
+	var err error
+	w.cfg.Network.Layout, err = ipam.NewLayout(netip.MustParsePrefix("172.16.0.0/29"))
+	w.must(err)
+	w.start()
+	if used, free, resting := w.Slots(); used != 0 || free != 0 || resting != 2 {
+		t.Errorf("%d slots used, %d free, %d rest; want the two of the subnet to rest", used, free, resting)
 	}
 }

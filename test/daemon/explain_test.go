@@ -92,7 +92,22 @@ func testExplain(t *testing.T, dataplane string) {
 			}
 		})
 	}
-	// A trace sends a packet of its own, and the kernel names the same rule.
+	checkTraces(t, d)
+	// The words stand for addresses that are in use for nothing else.
+	for _, test := range []struct{ source, target, reason, address string }{
+		{"web-0", "internet:443", "internet", "198.18.0.1"},
+		{"internet", "web-0:80", "not-published", "198.18.0.1"},
+	} {
+		said := explain(t, d, test.source, test.target)
+		if said.Reason != test.reason || said.Source != test.address && said.Destination != test.address {
+			t.Errorf("%s to %s: %+v", test.source, test.target, said)
+		}
+	}
+}
+
+// checkTraces: a trace sends a packet of its own, and the kernel names the same rule.
+func checkTraces(t *testing.T, d *zwrmtest.Daemon) {
+	t.Helper()
 	for _, test := range []struct{ source, target, reason string }{
 		{"web-0", "web-1:80", "app"},
 		{"web-0", "db-0", "other-app"},
@@ -106,16 +121,6 @@ func testExplain(t *testing.T, dataplane string) {
 		said := explain(t, d, test.source, test.target, "--trace")
 		if said.Trace == nil || !said.Trace.Agrees || said.Reason != test.reason || !strings.Contains(said.Trace.Rule, `"zwrm: `+test.reason) {
 			t.Errorf("%s to %s: %+v, trace %+v", test.source, test.target, said, said.Trace)
-		}
-	}
-	// The words stand for addresses that are in use for nothing else.
-	for _, test := range []struct{ source, target, reason, address string }{
-		{"web-0", "internet:443", "internet", "198.18.0.1"},
-		{"internet", "web-0:80", "not-published", "198.18.0.1"},
-	} {
-		said := explain(t, d, test.source, test.target)
-		if said.Reason != test.reason || said.Source != test.address && said.Destination != test.address {
-			t.Errorf("%s to %s: %+v", test.source, test.target, said)
 		}
 	}
 }
