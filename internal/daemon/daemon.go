@@ -57,14 +57,15 @@ type Daemon struct {
 	dropReadings readings[firewall.Drops]
 	suspicion    chan struct{} // something may have been changed by somebody else
 	blind        atomic.Bool   // the kernel does not tell of changed rules
-	stood        chan struct{} // closed when the links that a start found missing are made
+	stood        chan struct{} // closed when the links are made that were left to make since the start
 }
 
 // Open locks the database and checks the configuration against the host. It
 // changes nothing in the kernel. Problems of the host are a *config.Errors. The hook,
 // which may be nil, is told of every side effect.
 func Open(ctx context.Context, cfg config.Config, log *slog.Logger, hook effect.Hook) (_ *Daemon, err error) {
-	d := &Daemon{cfg: cfg, log: log, hook: hook, events: &event.Log{}, images: image.New(cfg.Images.Dir, hook), suspicion: make(chan struct{}, 1), stood: make(chan struct{})}
+	d := &Daemon{cfg: cfg, log: log, hook: hook, events: &event.Log{}, images: image.New(cfg.Images.Dir, hook),
+		suspicion: make(chan struct{}, 1), stood: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())

@@ -39,7 +39,6 @@ func (n network) keep(left bool) func(ctx context.Context) error {
 		if left && !n.makeLinks(ctx) {
 			wait = firstRetry
 		}
-		close(n.daemon.stood)
 		return n.repair(ctx, wait)
 	}
 }
@@ -53,6 +52,7 @@ func (d *Daemon) nextRepair() time.Duration {
 // tried again with each repair.
 func (n network) makeLinks(ctx context.Context) bool {
 	_, err := n.daemon.reconciler.Sync(ctx)
+	close(n.daemon.stood) // before VMs are restarted, which may take minutes
 	err = errors.Join(err, n.fleet.Reconnect(context.WithoutCancel(ctx), n.daemon.reconciler.Rebuilt()))
 	switch {
 	case ctx.Err() != nil: // told to end; the next start makes the rest

@@ -59,15 +59,17 @@ func (d *Daemon) made(pid int) bool {
 }
 
 // watchLinks returns the task that has links, addresses, routes and settings compared
-// that somebody changed. While the links are made that a start found missing it does not
-// watch, since the kernel would tell of each step of each, a third of the work; what
-// somebody changed meanwhile is found by looking at everything behind that.
+// that somebody changed. While links are left to make since the start it does not watch,
+// since the kernel would tell of each step of each; what somebody changed meanwhile is
+// found by looking at everything behind that.
 func (d *Daemon) watchLinks(left bool) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		select {
-		case <-d.stood:
-		case <-ctx.Done():
-			return nil
+		if left {
+			select {
+			case <-d.stood:
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		notices, err := d.kernel.Watch(ctx)
 		if err != nil {

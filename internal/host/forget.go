@@ -32,10 +32,9 @@ type flow struct {
 	origSrc, origDst, replySrc, replyDst netip.Addr
 }
 
-// forgetting is a set of guests to forget, for all who ask at the same time.
-type forgetting struct {
-	guests map[netip.Addr]struct{}
-	done   chan struct{}
+// farewell is the guests that a caller wants forgotten.
+type farewell struct {
+	guests []netip.Addr
 	err    error
 }
 
@@ -51,40 +50,31 @@ func (k *Kernel) Forget(ctx context.Context, guests ...netip.Addr) error {
 	if len(guests) == 0 {
 		return nil
 	}
-	err := ctx.Err()
-	if err == nil {
-		err = k.forgetTogether(ctx, guests)
+	f := &farewell{guests: guests, err: ctx.Err()}
+	if f.err == nil {
+		// Whoever does it does it for others as well, whose ctx is another.
+		lasting := context.WithoutCancel(ctx)
+		always := func([]*farewell) bool { return true }
+		k.forgetting.do(f, always, func(all []*farewell) { k.forgetAll(lasting, all) })
 	}
-	if err != nil {
-		return fmt.Errorf("forget guest %s and %d more: %w", guests[0], len(guests)-1, err)
+	if f.err != nil {
+		return fmt.Errorf("forget guest %s and %d more: %w", guests[0], len(guests)-1, f.err)
 	}
 	return nil
 }
 
-// forgetTogether joins those who wait for their turn. The first of them does it.
-func (k *Kernel) forgetTogether(ctx context.Context, guests []netip.Addr) error {
-	k.joining.Lock()
-	all, first := k.next, k.next == nil
-	if first {
-		all = &forgetting{guests: map[netip.Addr]struct{}{}, done: make(chan struct{})}
-		k.next = all
+// forgetAll forgets the guests of all callers.
+func (k *Kernel) forgetAll(ctx context.Context, all []*farewell) {
+	guests := map[netip.Addr]struct{}{}
+	for _, f := range all {
+		for _, guest := range f.guests {
+			guests[guest] = struct{}{}
+		}
 	}
-	for _, guest := range guests {
-		all.guests[guest] = struct{}{}
+	err := k.forget(ctx, guests)
+	for _, f := range all {
+		f.err = err
 	}
-	k.joining.Unlock()
-	if !first {
-		<-all.done
-		return all.err
-	}
-	k.forgetting.Lock()
-	defer k.forgetting.Unlock()
-	k.joining.Lock()
-	k.next = nil // who comes from here on is not among them
-	k.joining.Unlock()
-	defer close(all.done)
-	all.err = k.forget(context.WithoutCancel(ctx), all.guests)
-	return all.err
 }
 
 func (k *Kernel) forget(ctx context.Context, guests map[netip.Addr]struct{}) error {

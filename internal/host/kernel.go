@@ -39,15 +39,11 @@ type Kernel struct {
 	// changes is held shared by whoever adds or removes links, and alone by a dump
 	// that they interrupted before.
 	changes sync.RWMutex
-	// making is held while TAPs are made. The kernel makes one link at a time
+	// making has its turn held while TAPs are made. The kernel makes one link at a time
 	// anyway (rtnl_mutex); this keeps two callers off the same name.
-	making sync.Mutex
-	// forgetting is held while guests are forgotten.
-	forgetting sync.Mutex
-	// joining guards what is done next for those who come meanwhile.
-	joining sync.Mutex
-	ordered *orders     // TAPs to make
-	next    *forgetting // guests to forget
+	making together[*order]
+	// forgetting reads the tables once for all.
+	forgetting together[*farewell]
 	// deleting holds a token per deletion that waits in the kernel.
 	deleting chan struct{}
 }

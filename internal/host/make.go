@@ -11,7 +11,7 @@ import (
 )
 
 // maxMade is how many TAPs are made together: nobody else can make one meanwhile, nor
-// start a program, some 5 ms.
+// start a program, sixteen times as long as one takes.
 const maxMade = 16
 
 // CreateTAP makes TAPs of different names, or brings existing ones of ours to what is asked for:
@@ -33,8 +33,9 @@ const maxMade = 16
 // unassigned and thus closed, which the next call completes.
 func (k *Kernel) CreateTAP(ctx context.Context, taps ...TAP) error {
 	for some := range slices.Chunk(taps, maxMade) {
-		if err := k.makeTogether(&order{ctx: ctx, taps: some}); err != nil {
-			return err
+		o := &order{ctx: ctx, taps: some}
+		if k.making.do(o, o.fits, k.make); o.err != nil {
+			return o.err
 		}
 	}
 	return nil
@@ -47,17 +48,11 @@ type order struct {
 	err  error
 }
 
-// orders are those of all callers that are carried out together.
-type orders struct {
-	all  []*order
-	done chan struct{}
-}
-
-// hasRoomFor reports whether an order can be carried out with the others: one for a TAP
-// that another is for as well has to find it whole.
-func (s *orders) hasRoomFor(o *order) bool {
+// fits reports whether an order can be carried out with others: one for a TAP that
+// another is for as well has to find it whole.
+func (o *order) fits(others []*order) bool {
 	n := len(o.taps)
-	for _, other := range s.all {
+	for _, other := range others {
 		n += len(other.taps)
 		for _, tap := range other.taps {
 			if slices.ContainsFunc(o.taps, func(t TAP) bool { return t.Name == tap.Name }) {
@@ -66,33 +61,6 @@ func (s *orders) hasRoomFor(o *order) bool {
 		}
 	}
 	return n <= maxMade
-}
-
-// makeTogether joins those who wait for their turn. The first of them does it.
-func (k *Kernel) makeTogether(o *order) error {
-	k.joining.Lock()
-	together := k.ordered
-	first := together == nil || !together.hasRoomFor(o)
-	if first {
-		together = &orders{done: make(chan struct{})}
-		k.ordered = together
-	}
-	together.all = append(together.all, o)
-	k.joining.Unlock()
-	if !first {
-		<-together.done
-		return o.err
-	}
-	k.making.Lock()
-	defer k.making.Unlock()
-	k.joining.Lock()
-	if k.ordered == together {
-		k.ordered = nil // who comes from here on is not among them
-	}
-	k.joining.Unlock()
-	defer close(together.done)
-	k.make(together.all)
-	return o.err
 }
 
 // newTAP is one that was made and is not up yet.
