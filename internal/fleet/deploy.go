@@ -124,7 +124,8 @@ func fresh(app model.App, have []model.VM) []model.VM {
 }
 
 // plug commits the app's spec and gives the new VMs slots, rows and networks:
-// all of them, or none and the app's row as it was.
+// all of them, or none and the app's row as it was. The disk and the kernel work at the
+// same time: no network is opened before the rows are on the disk.
 func (f *Fleet) plug(ctx context.Context, app model.App, was model.Spec, vms []model.VM) (model.App, []model.VM, error) {
 	slots, err := f.take(len(vms))
 	if err != nil {
@@ -135,16 +136,25 @@ func (f *Fleet) plug(ctx context.Context, app model.App, was model.Spec, vms []m
 	}
 	defer f.stirStock(true)
 	defer f.Network.Begin()()
-	app, vms, err = f.Store.Create(ctx, app, vms)
+	making := make(chan error, 1)
+	go func() { making <- f.Network.Make(ctx, vms...) }()
+	app, created, err := f.Store.Create(ctx, app, vms)
+	made := <-making
 	if err != nil {
+		if made == nil {
+			f.Network.Unmake(vms...)
+		}
 		f.slots.Return(slots...)
-		return app, nil, conflict(err)
+		return app, nil, errors.Join(conflict(err), made)
 	}
-	if err := f.Network.Open(ctx, vms...); err != nil {
+	if made == nil {
+		made = f.Network.Open(ctx, created...)
+	}
+	if made != nil {
 		app.Spec = was
-		return app, nil, errors.Join(err, f.unplugNew(context.WithoutCancel(ctx), app, vms, slots))
+		return app, nil, errors.Join(made, f.unplugNew(context.WithoutCancel(ctx), app, created, slots))
 	}
-	return app, vms, nil
+	return app, created, nil
 }
 
 // unplugNew takes back the rows of VMs whose networks did not open. As long as they

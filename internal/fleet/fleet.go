@@ -24,8 +24,12 @@ type Network interface {
 	// Begin holds off the full comparison of the network while rows and kernel
 	// are changed together.
 	Begin() (end func())
-	Open(ctx context.Context, vms ...model.VM) error   // of new VMs
-	Reopen(ctx context.Context, vms ...model.VM) error // of those that were closed
+	// Make makes the networks of new VMs, closed; they need no rows yet. Open opens
+	// them, or takes them away when it fails. Unmake gives them up.
+	Make(ctx context.Context, vms ...model.VM) error
+	Open(ctx context.Context, vms ...model.VM) error
+	Unmake(vms ...model.VM)
+	Reopen(ctx context.Context, vms ...model.VM) error // makes and opens those that were closed
 	Close(ctx context.Context, vms ...model.VM) error
 	Remove(ctx context.Context, vms ...model.VM) error
 	// Spares returns the slots whose network is made ahead of a VM, and how many more

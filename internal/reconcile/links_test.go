@@ -70,7 +70,7 @@ func TestRequestsDuringSync(t *testing.T) {
 		w.rows[many-3].State = model.Failed
 		w.must(w.Close(context.Background(), gone, closed))
 		w.must(w.Reconciler.Remove(context.Background(), gone))
-		w.must(w.Open(context.Background(), fresh))
+		w.must(w.open(context.Background(), fresh))
 		before = len(w.kernel.Journal())
 		end()
 	}
@@ -165,7 +165,7 @@ func TestRebuilt(t *testing.T) {
 	w.rows[2].State = model.Failed
 	w.sync()
 	w.must(w.Close(t.Context(), w.rows[1]))
-	w.must(w.Open(t.Context(), w.rows[1]))
+	w.must(w.open(t.Context(), w.rows[1]))
 	if got := w.Rebuilt(); !slices.Equal(got, []ipam.Slot{0}) {
 		t.Errorf("rebuilt: %v", got)
 	}

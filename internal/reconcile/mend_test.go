@@ -71,7 +71,7 @@ func TestOwnChangesAreNoNews(t *testing.T) {
 		fresh := vm(1, 3)
 		half := w.link("zvm9", 0)
 		w.rows = append(w.rows, fresh)
-		w.must(w.Open(t.Context(), fresh))
+		w.must(w.open(t.Context(), fresh))
 		done := w.link("zvm3", 0)
 		half.About, half.Name, half.Link = host.AboutLink, "zvm3", done.Link
 		half.Link.Group, half.Link.Up = model.GroupUnassigned, false

@@ -124,6 +124,14 @@ func (w *world) sync() []firewall.Difference {
 	return findings
 }
 
+// open makes and opens the networks of VMs, as a deploy does.
+func (w *world) open(ctx context.Context, vms ...model.VM) error {
+	if err := w.Make(ctx, vms...); err != nil {
+		return err
+	}
+	return w.Open(ctx, vms...)
+}
+
 func (w *world) text() string {
 	return w.rules.Dump() + w.kernel.Dump()
 }
@@ -148,19 +156,19 @@ func TestBothPathsAgree(t *testing.T) {
 		}
 	}
 	a0, a1, b0, a2 := vm(1, 0), vm(1, 1), vm(2, 2), vm(1, 3)
-	short.must(short.Open(ctx, a0))
+	short.must(short.open(ctx, a0))
 	compare(a0)
-	short.must(short.Open(ctx, a1, b0))
+	short.must(short.open(ctx, a1, b0))
 	compare(a0, a1, b0)
-	short.must(short.Open(ctx, a2))
+	short.must(short.open(ctx, a2))
 	compare(a0, a1, b0, a2)
 	b1 := vm(2, 4)
-	short.must(short.Open(ctx, b1))
+	short.must(short.open(ctx, b1))
 	failed := b1
 	failed.State = model.Failed
 	short.must(short.Close(ctx, b1))
 	compare(a0, a1, b0, a2, failed)
-	short.must(short.Open(ctx, b1))
+	short.must(short.open(ctx, b1))
 	compare(a0, a1, b0, a2, b1)
 	short.must(short.Close(ctx, b1))
 	short.must(short.Remove(ctx, b1))
@@ -184,7 +192,7 @@ func TestOpenSetsGroupLast(t *testing.T) {
 	w := newWorld(t)
 	w.sync()
 	start := len(w.kernel.Journal())
-	w.must(w.Open(t.Context(), vm(1, 0), vm(1, 1)))
+	w.must(w.open(t.Context(), vm(1, 0), vm(1, 1)))
 	ops := w.kernel.Journal()[start:]
 	want := []string{"create zvm0", "create zvm1", "group zvm0 0x5a000001", "group zvm1 0x5a000001"}
 	if !slices.Equal(ops, want) {
@@ -211,7 +219,7 @@ func TestLatePacketIsForgotten(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.must(w.Open(t.Context(), vm(1, 0)))
+			w.must(w.open(t.Context(), vm(1, 0)))
 			w.must(w.kernel.AddFlow(late))
 			w.kernel.Fail = func(op string) error {
 				if op != "delete zvm0" {
@@ -371,7 +379,7 @@ func TestStartInSync(t *testing.T) {
 	if got := w.kernel.Journal()[ops:]; len(got) != 0 || w.text() != before {
 		t.Errorf("operations %q, and now there is\n%s", got, w.text())
 	}
-	w.must(w.Open(t.Context(), vm(2, 2), vm(2, 3)))
+	w.must(w.open(t.Context(), vm(2, 2), vm(2, 3)))
 	w.must(w.Close(t.Context(), vm(2, 2), vm(2, 3)))
 	w.must(w.Remove(t.Context(), vm(2, 2), vm(2, 3)))
 	if got := w.text(); got != before {

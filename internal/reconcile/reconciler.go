@@ -118,54 +118,62 @@ func (r *Reconciler) Begin() (end func()) {
 	return r.changes.RUnlock
 }
 
-// Open makes the links of the VMs and lets them send and receive. The group is
-// set last, behind the app's rule, so nothing passes before all is in place; a
-// crash before that leaves closed links, which the next start finds by their
-// rows. When a step fails, those before it are undone.
+// Make makes the links of new VMs, closed, or sets spare ones aside for them. Their rows
+// need not be there yet, and may be written at the same time; Open or Unmake follows. A
+// crash before that leaves closed links of nobody, which the next start finds.
 //
-// They are new: a TAP that is there already is made anew, unless it is a spare one.
-func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) error {
-	return r.open(ctx, vms, true)
+// A TAP that is there already is made anew, unless it is a spare one.
+func (r *Reconciler) Make(ctx context.Context, vms ...model.VM) error {
+	return r.provide(ctx, vms, true)
 }
 
-// Reopen is Open of VMs that had a network before. What is left of that is used.
-func (r *Reconciler) Reopen(ctx context.Context, vms ...model.VM) error {
-	return r.open(ctx, vms, false)
-}
-
-func (r *Reconciler) open(ctx context.Context, vms []model.VM, fresh bool) (err error) {
-	spare, err := r.claim(ctx, vms)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, r.undo(ctx, vms, spare))
-		}
-	}()
+// provide is Make. What is there is used unless fresh.
+func (r *Reconciler) provide(ctx context.Context, vms []model.VM, fresh bool) error {
+	err := r.clean(ctx, r.claim(vms), nil)
+	if err == nil {
+		err = r.build(ctx, vms, fresh)
+	}
 	if err != nil {
-		return err
-	}
-	if err := r.build(ctx, vms, spare, fresh); err != nil {
-		return err
-	}
-	if err := r.join(ctx, vms); err != nil {
-		return err
-	}
-	err = r.assign(ctx, vms)
-	if errors.Is(err, host.ErrNoLink) && len(spare) > 0 { // somebody has deleted it
-		if err = r.build(ctx, vms, nil, fresh); err == nil {
-			err = r.assign(ctx, vms)
-		}
+		err = errors.Join(err, r.undo(ctx, vms))
 	}
 	return err
 }
 
+// Open lets the VMs, whose links were made, send and receive. The group is set last,
+// behind the app's rule, so nothing passes before all is in place; a crash before that
+// leaves closed links, which the next start finds by their rows. When a step fails,
+// those before it are undone, and so is what Make did.
+func (r *Reconciler) Open(ctx context.Context, vms ...model.VM) error {
+	err := r.join(ctx, vms)
+	if err == nil {
+		err = r.assign(ctx, vms)
+	}
+	if errors.Is(err, host.ErrNoLink) && r.distrust(vms) { // somebody has deleted a spare one
+		if err = r.build(ctx, vms, true); err == nil {
+			err = r.assign(ctx, vms)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, r.undo(ctx, vms), r.leave(context.WithoutCancel(ctx), vms))
+	}
+	r.settle(vms)
+	return nil
+}
+
+// Reopen makes and opens the networks of VMs that had one before. What is left of that
+// is used.
+func (r *Reconciler) Reopen(ctx context.Context, vms ...model.VM) error {
+	if err := r.provide(ctx, vms, false); err != nil {
+		return err
+	}
+	return r.Open(ctx, vms...)
+}
+
 // build makes the links of VMs, but for those that are there as spare ones.
-func (r *Reconciler) build(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}, fresh bool) error {
+func (r *Reconciler) build(ctx context.Context, vms []model.VM, fresh bool) error {
 	mtu := r.MTU()
 	var made []host.TAP
-	for _, vm := range vms {
-		if _, ok := spare[vm.Slot]; ok {
-			continue
-		}
+	for _, vm := range r.given(vms, false) {
 		tap := tap(plan.VM(r.network, mtu, vm))
 		tap.Fresh = fresh
 		made = append(made, tap)
@@ -344,18 +352,14 @@ func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
 	return nil
 }
 
-// undo removes the links of a failed Open, and gives spare ones back. The request may
-// have been given up, which is no reason to leave half of it behind.
-func (r *Reconciler) undo(ctx context.Context, vms []model.VM, spare map[ipam.Slot]struct{}) error {
+// undo removes the links that were made for VMs, and gives spare ones back. The request
+// may have been given up, which is no reason to leave half of it behind.
+func (r *Reconciler) undo(ctx context.Context, vms []model.VM) error {
 	ctx = context.WithoutCancel(ctx)
-	var made []string
-	for _, vm := range vms {
-		if _, ok := spare[vm.Slot]; !ok {
-			made = append(made, vm.Slot.TAP())
-		}
-	}
-	err := r.links.DeleteLinks(ctx, made...) // a deleted link is closed, too
-	return errors.Join(err, r.giveBack(ctx, spare), r.leave(ctx, vms))
+	made, spare := r.given(vms, false), r.given(vms, true)
+	r.settle(vms)
+	err := r.links.DeleteLinks(ctx, taps(made)...) // a deleted link is closed, too
+	return errors.Join(err, r.giveBack(ctx, taps(spare)))
 }
 
 func taps(vms []model.VM) []string {

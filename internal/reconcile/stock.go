@@ -32,19 +32,21 @@ type stock struct {
 	size   int                    // how many spare ones there are to be
 	spare  map[ipam.Slot]struct{} // ready to be handed out
 	soiled map[ipam.Slot]time.Time
-	making ipam.Slot     // becomes a spare one
-	made   chan struct{} // closed when it is; nil: none is being made
+	given  map[ipam.Slot]bool // TAPs of VMs whose networks are not open yet; whether they are spare ones
+	making ipam.Slot          // becomes a spare one
+	made   chan struct{}      // closed when it is; nil: none is being made
 }
 
 func newStock(size int) stock {
-	return stock{size: size, spare: map[ipam.Slot]struct{}{}, soiled: map[ipam.Slot]time.Time{}}
+	return stock{size: size, spare: map[ipam.Slot]struct{}{}, soiled: map[ipam.Slot]time.Time{}, given: map[ipam.Slot]bool{}}
 }
 
-// has reports whether the TAP of a slot is in stock, or about to be.
+// has reports whether the TAP of a slot is in stock, about to be, or given to a VM.
 func (s *stock) has(slot ipam.Slot) bool {
 	_, spare := s.spare[slot]
 	_, soiled := s.soiled[slot]
-	return spare || soiled || s.made != nil && s.making == slot
+	_, given := s.given[slot]
+	return spare || soiled || given || s.made != nil && s.making == slot
 }
 
 // room returns how many spare TAPs lack.
@@ -108,13 +110,12 @@ func (r *Reconciler) endSpare(slot ipam.Slot, ready bool) {
 	r.stock.made = nil
 }
 
-// claim takes the TAPs of VMs out of the stock. It returns the slots of those that are
-// spare ones, and cleans those that are not clean yet.
-func (r *Reconciler) claim(ctx context.Context, vms []model.VM) (spare map[ipam.Slot]struct{}, err error) {
+// claim gives VMs the TAPs of their slots, of which nobody makes spare ones then. It
+// returns the slots whose TAPs others have left and that are to be cleaned first.
+func (r *Reconciler) claim(vms []model.VM) (soiled []ipam.Slot) {
 	r.touch(vms)
-	var soiled []ipam.Slot
-	spare = map[ipam.Slot]struct{}{}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, vm := range vms {
 		for r.stock.made != nil && r.stock.making == vm.Slot {
 			made := r.stock.made
@@ -122,24 +123,65 @@ func (r *Reconciler) claim(ctx context.Context, vms []model.VM) (spare map[ipam.
 			<-made
 			r.mu.Lock()
 		}
-		if _, ok := r.stock.spare[vm.Slot]; ok {
-			delete(r.stock.spare, vm.Slot)
-			spare[vm.Slot] = struct{}{}
-		}
+		_, spare := r.stock.spare[vm.Slot]
+		delete(r.stock.spare, vm.Slot)
+		r.stock.given[vm.Slot] = spare
 		if _, ok := r.stock.soiled[vm.Slot]; ok {
 			soiled = append(soiled, vm.Slot)
 		}
 	}
-	r.mu.Unlock()
-	return spare, r.clean(ctx, soiled, nil)
+	return soiled
+}
+
+// given returns those of the VMs that have got spare TAPs, or the others.
+func (r *Reconciler) given(vms []model.VM, spare bool) []model.VM {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(vms), func(vm model.VM) bool { return r.stock.given[vm.Slot] != spare })
+}
+
+// distrust has all TAPs of VMs made that were spare ones. It reports whether there were
+// any.
+func (r *Reconciler) distrust(vms []model.VM) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := false
+	for _, vm := range vms {
+		found = found || r.stock.given[vm.Slot]
+		r.stock.given[vm.Slot] = false
+	}
+	return found
+}
+
+// settle is the end of claim: the networks of the VMs are open, or nothing is left of them.
+func (r *Reconciler) settle(vms []model.VM) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, vm := range vms {
+		delete(r.stock.given, vm.Slot)
+	}
+}
+
+// Unmake gives up what Make has made, since the VMs get no rows. Links are deleted with
+// those of VMs that are gone, by Clean.
+func (r *Reconciler) Unmake(vms ...model.VM) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, vm := range vms {
+		if r.stock.given[vm.Slot] {
+			r.stock.spare[vm.Slot] = struct{}{}
+		} else {
+			r.stock.soiled[vm.Slot] = time.Now()
+		}
+		delete(r.stock.given, vm.Slot)
+	}
 }
 
 // giveBack makes spare TAPs of those that nobody has opened since they were claimed.
-func (r *Reconciler) giveBack(ctx context.Context, spare map[ipam.Slot]struct{}) error {
-	if len(spare) == 0 {
+func (r *Reconciler) giveBack(ctx context.Context, names []string) error {
+	if len(names) == 0 {
 		return nil
 	}
-	names := tapsOf(slices.Sorted(maps.Keys(spare)))
 	if err := r.unassign(ctx, names); err != nil {
 		return errors.Join(err, r.links.DeleteLinks(ctx, names...))
 	}
@@ -303,12 +345,13 @@ func (r *Reconciler) take(spare map[ipam.Slot]struct{}) {
 	r.stock.spare = spare
 }
 
-// putIn notes spare TAPs.
+// putIn notes spare TAPs, but for those that a VM has got meanwhile.
 func (r *Reconciler) putIn(names []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, name := range names {
-		if slot, ok := ipam.ParseTAP(name); ok {
+		slot, ok := ipam.ParseTAP(name)
+		if _, given := r.stock.given[slot]; ok && !given { // or a VM's TAP is made anew now
 			r.stock.spare[slot] = struct{}{}
 		}
 	}

@@ -92,7 +92,7 @@ func TestSpareIsHandedOut(t *testing.T) {
 	}
 	w.rows = []model.VM{vm(1, 5)}
 	before := w.kernel.Journal()
-	w.must(w.Open(t.Context(), w.rows...))
+	w.must(w.open(t.Context(), w.rows...))
 	if got := w.since(before); !slices.Equal(got, []string{"group zvm5 0x5a000001"}) {
 		t.Errorf("done: %q", got)
 	}
@@ -148,7 +148,7 @@ func TestSpareThatIsGone(t *testing.T) {
 	w := newStock(t, 2)
 	w.kernel.RemoveLink("zvm5")
 	w.rows = []model.VM{vm(1, 5), vm(1, 6)}
-	w.must(w.Open(t.Context(), w.rows...))
+	w.must(w.open(t.Context(), w.rows...))
 	if got := openLinks(w.kernel); !slices.Equal(got, []string{"zvm5", "zvm6"}) && !slices.Equal(got, []string{"zvm6", "zvm5"}) {
 		t.Errorf("open: %v", got)
 	}
@@ -167,7 +167,7 @@ func TestSpareIsGivenBack(t *testing.T) {
 			}
 			return nil
 		}
-		if err := w.Open(t.Context(), vm(1, 5), vm(1, 6), vm(1, 0)); !errors.Is(err, broken) {
+		if err := w.open(t.Context(), vm(1, 5), vm(1, 6), vm(1, 0)); !errors.Is(err, broken) {
 			t.Fatalf("%s: error %v", op, err)
 		}
 		w.stock(5, 6)
@@ -175,6 +175,39 @@ func TestSpareIsGivenBack(t *testing.T) {
 			t.Errorf("%s: there was\n%s\nand is\n%s", op, before, after)
 		}
 	}
+}
+
+// TestMade: what is made for VMs is closed, and nobody makes a spare TAP of it. When the
+// VMs get no rows nothing is left of it.
+func TestMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newStock(t, 3)
+		before := w.text()
+		vms := []model.VM{vm(1, 5), vm(1, 0)}
+		w.must(w.Make(t.Context(), vms...))
+		if names := slices.Sorted(slices.Values(w.named("zvm"))); !slices.Equal(names, []string{"zvm0", "zvm5", "zvm6", "zvm7"}) {
+			t.Errorf("made: %v", names)
+		}
+		if open := openLinks(w.kernel); len(open) > 0 {
+			t.Errorf("open: %v", open)
+		}
+		for _, vm := range vms {
+			if ready, err := w.Prepare(t.Context(), vm.Slot); ready || err != nil {
+				t.Errorf("slot %d is made ahead although a VM has it: %t, %v", vm.Slot, ready, err)
+			}
+		}
+		w.Unmake(vms...)
+		w.stock(5, 6, 7)
+		time.Sleep(100 * time.Millisecond)
+		_, err := w.Clean(t.Context())
+		w.must(err)
+		if after := w.text(); after != before {
+			t.Errorf("there was\n%s\nand is\n%s", before, after)
+		}
+		w.must(w.open(t.Context(), vms...))
+		w.rows = vms
+		w.inSync()
+	})
 }
 
 // TestLeftTAPs: of TAPs that VMs left as many become spare ones as lack, once they have
@@ -244,7 +277,7 @@ func TestNextOwner(t *testing.T) {
 	next := vm(2, 0)
 	next.State = model.Pending
 	w.rows = []model.VM{next}
-	w.must(w.Open(t.Context(), next))
+	w.must(w.open(t.Context(), next))
 	if l := w.find("zvm0"); l.Index == first || l.Group != model.AppID(2).Group() {
 		t.Errorf("link is %+v, and was %d", l, first)
 	}
@@ -257,7 +290,7 @@ func TestNextOwner(t *testing.T) {
 func TestShutdownTakesSpares(t *testing.T) {
 	w := newStock(t, 2)
 	w.rows = []model.VM{vm(1, 0)}
-	w.must(w.Open(t.Context(), w.rows...))
+	w.must(w.open(t.Context(), w.rows...))
 	w.must(w.Shutdown(t.Context()))
 	if names := w.named("zvm"); !slices.Equal(names, []string{"zvm0"}) {
 		t.Errorf("left are %v", names)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -409,4 +410,10 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-func TestMain(m *testing.M) { zwrmtest.Main(m) }
+// TestMain has as many sites at once as there are processors, not more: their guests
+// send all the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	zwrmtest.Enter()
+	os.Exit(m.Run())
+}

@@ -57,7 +57,7 @@ func requests() []story {
 		{name: "deploy", before: gone("web"), ask: scale("web", 2), parallel: true, sites: 2},
 		{name: "deploy anew", before: scale("web", 2), parallel: true, behind: "store.retire",
 			ask: func(s *site) error { return s.deploy("web", 1, 160) }},
-		{name: "scale up", before: scale("web", 1), ask: func(s *site) error {
+		{name: "scale up", before: scale("web", 1), parallel: true, ask: func(s *site) error {
 			_, err := s.Scale(s.t.Context(), "web", 2, 0)
 			return err
 		}},
@@ -68,8 +68,8 @@ func requests() []story {
 		{name: "destroy", before: scale("web", 2), parallel: true, behind: "store.retire", ask: func(s *site) error {
 			return s.Destroy(s.t.Context(), "web")
 		}},
-		{name: "attach first", before: gone("job"), ask: func(s *site) error { return s.attach("job-0", "job") }},
-		{name: "attach", before: attached(1), ask: func(s *site) error { return s.attach("job-1", "job") }},
+		{name: "attach first", before: gone("job"), parallel: true, ask: func(s *site) error { return s.attach("job-0", "job") }},
+		{name: "attach", before: attached(1), parallel: true, ask: func(s *site) error { return s.attach("job-1", "job") }},
 		{name: "attach from the stock", pool: 2, goesOn: true, shared: true, before: func(s *site) error { return errors.Join(attached(1)(s), s.eventually(s.stocked)) },
 			ask: func(s *site) error { return s.attach("job-1", "job") }},
 		{name: "detach", before: attached(2), behind: "store.remove", ask: func(s *site) error {
