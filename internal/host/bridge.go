@@ -32,8 +32,8 @@ func (k *Kernel) ensureBridge(ctx context.Context, name string, address netip.Pr
 	case !address.IsValid() || !address.Addr().Is4():
 		return fmt.Errorf("address %q is not IPv4", address)
 	}
-	k.making.turn.Lock()
-	defer k.making.turn.Unlock()
+	k.making.Lock()
+	defer k.making.Unlock()
 	k.changes.RLock()
 	defer k.changes.RUnlock()
 	if err := ctx.Err(); err != nil {

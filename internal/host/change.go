@@ -229,8 +229,8 @@ func (k *Kernel) rename(ctx context.Context, from, to string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	k.making.turn.Lock() // of a TAP of that name
-	defer k.making.turn.Unlock()
+	k.making.Lock() // of a TAP of that name
+	defer k.making.Unlock()
 	have, err := lookUp(k.route, from)
 	if err != nil {
 		return err

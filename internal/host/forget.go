@@ -54,8 +54,7 @@ func (k *Kernel) Forget(ctx context.Context, guests ...netip.Addr) error {
 	if f.err == nil {
 		// Whoever does it does it for others as well, whose ctx is another.
 		lasting := context.WithoutCancel(ctx)
-		always := func([]*farewell) bool { return true }
-		k.forgetting.do(f, always, func(all []*farewell) { k.forgetAll(lasting, all) })
+		k.forgetting.Do(f, nil, func(all []*farewell) { k.forgetAll(lasting, all) })
 	}
 	if f.err != nil {
 		return fmt.Errorf("forget guest %s and %d more: %w", guests[0], len(guests)-1, f.err)

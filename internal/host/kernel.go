@@ -9,6 +9,7 @@ import (
 
 	"zwrm/internal/effect"
 	"zwrm/internal/host/netlink"
+	"zwrm/internal/turn"
 )
 
 var (
@@ -39,11 +40,11 @@ type Kernel struct {
 	// changes is held shared by whoever adds or removes links, and alone by a dump
 	// that they interrupted before.
 	changes sync.RWMutex
-	// making has its turn held while TAPs are made. The kernel makes one link at a time
+	// making is locked while TAPs are made. The kernel makes one link at a time
 	// anyway (rtnl_mutex); this keeps two callers off the same name.
-	making together[*order]
+	making turn.Shared[*order]
 	// forgetting reads the tables once for all.
-	forgetting together[*farewell]
+	forgetting turn.Shared[*farewell]
 	// deleting holds a token per deletion that waits in the kernel.
 	deleting chan struct{}
 }

@@ -34,7 +34,7 @@ const maxMade = 16
 func (k *Kernel) CreateTAP(ctx context.Context, taps ...TAP) error {
 	for some := range slices.Chunk(taps, maxMade) {
 		o := &order{ctx: ctx, taps: some}
-		if k.making.do(o, o.fits, k.make); o.err != nil {
+		if k.making.Do(o, o.fits, k.make); o.err != nil {
 			return o.err
 		}
 	}

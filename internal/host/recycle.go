@@ -48,8 +48,8 @@ func (k *Kernel) Recycle(ctx context.Context, alias string, names ...string) ([]
 
 // recycle resets a TAP and returns its index, 0 for one that cannot be.
 func (k *Kernel) recycle(name string) (index int, err error) {
-	k.making.turn.Lock()
-	defer k.making.turn.Unlock()
+	k.making.Lock()
+	defer k.making.Unlock()
 	syscall.ForkLock.RLock() // as for a new one
 	defer syscall.ForkLock.RUnlock()
 	have, err := lookUp(k.route, name)

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -134,17 +133,17 @@ func (r *Reconciler) mendBase(ctx context.Context) ([]firewall.Difference, error
 	return found, r.applySettings(ctx, want, found)
 }
 
-// mendRules sees to rules. Apps come and go while r.mu is not held, and what is known
-// of them in memory is what the rules are to be.
+// mendRules sees to rules. Apps come and go meanwhile, and wait with theirs; what is
+// known of them in memory is what the rules are to be.
 func (r *Reconciler) mendRules(ctx context.Context) ([]firewall.Difference, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.rules.Lock()
+	defer r.rules.Unlock()
 	policy := r.policy()
 	found, err := r.compareRules(ctx, policy)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	if err := r.applyRules(ctx, policy, slices.Collect(maps.Keys(r.roster.home))); err != nil {
+	if err := r.applyRules(ctx, policy, r.slots); err != nil {
 		return found, err
 	}
 	return found, r.cutOff(ctx, policy)
@@ -181,8 +180,8 @@ func (r *Reconciler) prepareLinks(ctx context.Context, names []string) (linkDiff
 	if err := r.unassign(ctx, diff.shut); err != nil {
 		return diff, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.rules.Lock()
+	defer r.rules.Unlock()
 	// As in applyBase: before a link is made or opened.
 	if err := r.firewall.Apply(ctx, firewall.Build(r.policy())); err != nil {
 		return diff, fmt.Errorf("apply rules: %w", err)

@@ -2,7 +2,9 @@ package reconcile
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"zwrm/internal/event"
@@ -103,12 +105,22 @@ func (r *Reconciler) asWanted(slot ipam.Slot, have host.Link) bool {
 	return len(diff.findings) == 0
 }
 
-// policy returns the policy of all that is counted on, without reading rows. r.mu is
-// held.
+// policy returns the policy of all that is counted on, without reading rows. r.rules is
+// locked: until the rules were made that, nobody counts on one that stood before.
 func (r *Reconciler) policy() firewall.Policy {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.roster.ruled)
 	policy := plan.Base(r.network, r.uplink).Policy
 	policy.Apps = r.roster.social()
 	return policy
+}
+
+// slots returns those of the VMs that may send and receive.
+func (r *Reconciler) slots() []ipam.Slot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.roster.home))
 }
 
 // Members returns how many VMs may send and receive.

@@ -17,6 +17,7 @@ import (
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 	"zwrm/internal/plan"
+	"zwrm/internal/turn"
 )
 
 // Links is the part of the kernel that has TAPs.
@@ -80,7 +81,11 @@ type Reconciler struct {
 	// cleaning is held while what VMs left is cleaned away.
 	cleaning sync.Mutex
 
-	mu       sync.Mutex // guards what follows, and the order of the firewall's changes
+	// rules is locked by whoever changes the firewall. Rules follow from the roster as it
+	// stands then.
+	rules turn.Shared[*ruling]
+
+	mu       sync.Mutex // guards what follows
 	uplink   plan.Uplink
 	uplinkIs string // gone, down or up; empty: not looked yet
 	roster   *roster
@@ -252,6 +257,8 @@ func (r *Reconciler) Shutdown(ctx context.Context) error {
 	defer end()
 	r.changes.Lock()
 	defer r.changes.Unlock()
+	r.rules.Lock()
+	defer r.rules.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	links, err := r.links.Links(ctx)
@@ -312,44 +319,6 @@ func (r *Reconciler) whereThere(ctx context.Context, names []string, change func
 	}
 	left := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !there[name] })
 	return change(left...)
-}
-
-// join counts the VMs in and lets the VMs of their apps reach each other where
-// there are two of them or more.
-func (r *Reconciler) join(ctx context.Context, vms []model.VM) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, vm := range vms {
-		r.roster.add(vm)
-	}
-	social, _ := r.roster.split(vms)
-	if len(social) == 0 {
-		return nil
-	}
-	if err := r.firewall.AddApps(ctx, social...); err != nil {
-		return fmt.Errorf("let VMs of app %q reach each other: %w", vms[0].AppName, err)
-	}
-	return nil
-}
-
-// leave counts the VMs out and removes the rules of apps with one VM or none.
-func (r *Reconciler) leave(ctx context.Context, vms []model.VM) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, vm := range vms {
-		r.roster.remove(vm)
-	}
-	_, lonely := r.roster.split(vms)
-	if len(lonely) == 0 {
-		return nil
-	}
-	if err := r.firewall.RemoveApps(ctx, lonely...); err != nil {
-		return fmt.Errorf("remove the rule of app %q: %w", vms[0].AppName, err)
-	}
-	for _, app := range lonely {
-		r.roster.forget(app.Group)
-	}
-	return nil
 }
 
 // undo removes the links that were made for VMs, and gives spare ones back. The request

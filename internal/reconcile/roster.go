@@ -15,10 +15,11 @@ type roster struct {
 	names   map[model.Group]model.Name
 	members map[model.Group]map[ipam.Slot]struct{}
 	home    map[ipam.Slot]model.Group
+	ruled   map[model.Group]bool // apps whose rule stands, unless somebody else removed it
 }
 
 func newRoster() *roster {
-	return &roster{map[model.Group]model.Name{}, map[model.Group]map[ipam.Slot]struct{}{}, map[ipam.Slot]model.Group{}}
+	return &roster{map[model.Group]model.Name{}, map[model.Group]map[ipam.Slot]struct{}{}, map[ipam.Slot]model.Group{}, map[model.Group]bool{}}
 }
 
 func (r *roster) add(vm model.VM) {
@@ -67,6 +68,25 @@ func (r *roster) social() []firewall.App {
 	}
 	slices.SortFunc(apps, func(a, b firewall.App) int { return cmp.Compare(a.Group, b.Group) })
 	return apps
+}
+
+// unruled reports whether one of the VMs' apps needs a rule and may have none.
+func (r *roster) unruled(vms []model.VM) bool {
+	return slices.ContainsFunc(vms, func(vm model.VM) bool {
+		group := vm.App.Group()
+		return len(r.members[group]) >= 2 && !r.ruled[group]
+	})
+}
+
+// setRuled notes that the rules of apps stand, or may not.
+func (r *roster) setRuled(ruled bool, apps ...firewall.App) {
+	for _, app := range apps {
+		if ruled {
+			r.ruled[app.Group] = true
+		} else {
+			delete(r.ruled, app.Group)
+		}
+	}
 }
 
 // split returns the apps of the VMs: those with two members or more, which need a

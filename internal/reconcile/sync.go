@@ -101,7 +101,7 @@ func (r *Reconciler) stand(ctx context.Context) (linkDiff, []firewall.Difference
 	case !r.applied:
 		// An earlier zwrmd left all as it should be. The firewall takes changes only
 		// to rules that it was given, which writes nothing where they stand.
-		err = r.applyRules(ctx, c.want.Policy, c.slots())
+		err = r.applyRules(ctx, c.want.Policy, c.slots)
 	}
 	if err != nil && first {
 		err = errors.Join(err, r.takeBack(ctx, c))
@@ -240,7 +240,7 @@ func (r *Reconciler) applyBase(ctx context.Context, c comparison) error {
 		return err
 	}
 	first := !r.applied
-	if err := r.applyRules(ctx, c.want.Policy, c.slots()); err != nil {
+	if err := r.applyRules(ctx, c.want.Policy, c.slots); err != nil {
 		return err
 	}
 	if first || len(c.rules) > 0 {
@@ -276,17 +276,18 @@ func (r *Reconciler) applySettings(ctx context.Context, want plan.Host, findings
 	return nil
 }
 
-// applyRules makes the rules what they are to be for VMs with these slots.
-func (r *Reconciler) applyRules(ctx context.Context, policy firewall.Policy, slots []ipam.Slot) error {
+// applyRules makes the rules what they are to be. slots are those of all VMs that may
+// send and receive by then.
+func (r *Reconciler) applyRules(ctx context.Context, policy firewall.Policy, slots func() []ipam.Slot) error {
 	if err := r.firewall.Apply(ctx, firewall.Build(policy)); err != nil {
 		return fmt.Errorf("apply rules: %w", err)
 	}
 	r.applied = true
 	// Until now packets may have passed that the rules drop. The links of no VM are
 	// closed by now, and nobody can have got their slots.
-	guests := make([]netip.Addr, len(slots))
-	for i, slot := range slots {
-		guests[i] = r.network.Layout.Guest(slot)
+	var guests []netip.Addr
+	for _, slot := range slots() {
+		guests = append(guests, r.network.Layout.Guest(slot))
 	}
 	return r.settings.ForgetOthers(ctx, policy.Subnet, guests...)
 }

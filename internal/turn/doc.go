@@ -1,0 +1,2 @@
+// Package turn has callers who wait for each other share the work of one.
+package turn
