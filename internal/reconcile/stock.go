@@ -162,8 +162,8 @@ func (r *Reconciler) settle(vms []model.VM) {
 	}
 }
 
-// Unmake gives up what Make has made, since the VMs get no rows. Links are deleted with
-// those of VMs that are gone, by Clean.
+// Unmake gives up what Make has made, since the VMs get no rows. Links are left to Clean,
+// as those of VMs that are gone, but need no rest: nothing was let through them.
 func (r *Reconciler) Unmake(vms ...model.VM) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,7 +171,7 @@ func (r *Reconciler) Unmake(vms ...model.VM) {
 		if r.stock.given[vm.Slot] {
 			r.stock.spare[vm.Slot] = struct{}{}
 		} else {
-			r.stock.soiled[vm.Slot] = time.Now()
+			r.stock.soiled[vm.Slot] = time.Now().Add(-restOfLink)
 		}
 		delete(r.stock.given, vm.Slot)
 	}

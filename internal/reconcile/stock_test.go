@@ -180,34 +180,31 @@ func TestSpareIsGivenBack(t *testing.T) {
 // TestMade: what is made for VMs is closed, and nobody makes a spare TAP of it. When the
 // VMs get no rows nothing is left of it.
 func TestMade(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newStock(t, 3)
-		before := w.text()
-		vms := []model.VM{vm(1, 5), vm(1, 0)}
-		w.must(w.Make(t.Context(), vms...))
-		if names := slices.Sorted(slices.Values(w.named("zvm"))); !slices.Equal(names, []string{"zvm0", "zvm5", "zvm6", "zvm7"}) {
-			t.Errorf("made: %v", names)
+	w := newStock(t, 3)
+	before := w.text()
+	vms := []model.VM{vm(1, 5), vm(1, 0)}
+	w.must(w.Make(t.Context(), vms...))
+	if names := slices.Sorted(slices.Values(w.named("zvm"))); !slices.Equal(names, []string{"zvm0", "zvm5", "zvm6", "zvm7"}) {
+		t.Errorf("made: %v", names)
+	}
+	if open := openLinks(w.kernel); len(open) > 0 {
+		t.Errorf("open: %v", open)
+	}
+	for _, vm := range vms {
+		if ready, err := w.Prepare(t.Context(), vm.Slot); ready || err != nil {
+			t.Errorf("slot %d is made ahead although a VM has it: %t, %v", vm.Slot, ready, err)
 		}
-		if open := openLinks(w.kernel); len(open) > 0 {
-			t.Errorf("open: %v", open)
-		}
-		for _, vm := range vms {
-			if ready, err := w.Prepare(t.Context(), vm.Slot); ready || err != nil {
-				t.Errorf("slot %d is made ahead although a VM has it: %t, %v", vm.Slot, ready, err)
-			}
-		}
-		w.Unmake(vms...)
-		w.stock(5, 6, 7)
-		time.Sleep(100 * time.Millisecond)
-		_, err := w.Clean(t.Context())
-		w.must(err)
-		if after := w.text(); after != before {
-			t.Errorf("there was\n%s\nand is\n%s", before, after)
-		}
-		w.must(w.open(t.Context(), vms...))
-		w.rows = vms
-		w.inSync()
-	})
+	}
+	w.Unmake(vms...)
+	w.stock(5, 6, 7)
+	wait, err := w.Clean(t.Context())
+	w.must(err)
+	if after := w.text(); after != before || wait > 0 {
+		t.Errorf("there was\n%s\nand is, with more to do in %s,\n%s", before, wait, after)
+	}
+	w.must(w.open(t.Context(), vms...))
+	w.rows = vms
+	w.inSync()
 }
 
 // TestLeftTAPs: of TAPs that VMs left as many become spare ones as lack, once they have
