@@ -1,14 +1,21 @@
 package nstest_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +24,47 @@ import (
 	"zwrm/internal/ipam"
 )
 
-func TestMain(m *testing.M) { nstest.Main(m) }
+// waits makes the test binary a process that waits for a signal.
+const waits = "ZWRM_TEST_WAITS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(waits) == "" {
+		nstest.Main(m)
+	}
+	nstest.Enter()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	fmt.Println("ready")
+	fmt.Println("got", <-signals)
+}
+
+// TestSignal: whoever ends the process that he knows of lets the one inside end in order.
+func TestSignal(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "ZWRM_NSTEST=") }), waits+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "ready" {
+		t.Errorf("it said %q", lines.Text())
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if !lines.Scan() || lines.Text() != "got terminated" {
+		t.Errorf("it said %q", lines.Text())
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
 
 // links returns the names of the links of the calling thread's namespace.
 func links(t *testing.T) []string {
