@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"zwrm/internal/event"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
@@ -136,23 +138,23 @@ func (f *Fleet) plug(ctx context.Context, app model.App, was model.Spec, vms []m
 	}
 	defer f.stirStock(true)
 	defer f.Network.Begin()()
-	making := make(chan error, 1)
-	go func() { making <- f.Network.Make(ctx, vms...) }()
+	var networks errgroup.Group
+	networks.Go(func() error { return f.Network.Make(ctx, vms...) })
 	app, created, err := f.Store.Create(ctx, app, vms)
-	made := <-making
+	failed := networks.Wait()
 	if err != nil {
-		if made == nil {
+		if failed == nil {
 			f.Network.Unmake(vms...)
 		}
 		f.slots.Return(slots...)
-		return app, nil, errors.Join(conflict(err), made)
+		return app, nil, errors.Join(conflict(err), failed)
 	}
-	if made == nil {
-		made = f.Network.Open(ctx, created...)
+	if failed == nil {
+		failed = f.Network.Open(ctx, created...)
 	}
-	if made != nil {
+	if failed != nil {
 		app.Spec = was
-		return app, nil, errors.Join(made, f.unplugNew(context.WithoutCancel(ctx), app, created, slots))
+		return app, nil, errors.Join(failed, f.unplugNew(context.WithoutCancel(ctx), app, created, slots))
 	}
 	return app, created, nil
 }

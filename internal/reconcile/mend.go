@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -143,7 +144,7 @@ func (r *Reconciler) mendRules(ctx context.Context) ([]firewall.Difference, erro
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	if err := r.applyRules(ctx, policy, r.slots); err != nil {
+	if err := r.applyRules(ctx, policy, func() []ipam.Slot { return slices.Collect(maps.Keys(r.roster.home)) }); err != nil {
 		return found, err
 	}
 	return found, r.cutOff(ctx, policy)

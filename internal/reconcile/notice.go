@@ -2,9 +2,7 @@ package reconcile
 
 import (
 	"context"
-	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"zwrm/internal/event"
@@ -114,13 +112,6 @@ func (r *Reconciler) policy() firewall.Policy {
 	policy := plan.Base(r.network, r.uplink).Policy
 	policy.Apps = r.roster.social()
 	return policy
-}
-
-// slots returns those of the VMs that may send and receive.
-func (r *Reconciler) slots() []ipam.Slot {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.roster.home))
 }
 
 // Members returns how many VMs may send and receive.

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"zwrm/internal/event"
+	"zwrm/internal/firewall"
 	"zwrm/internal/ipam"
 	"zwrm/internal/model"
 )
@@ -107,5 +110,36 @@ func TestRulesFollow(t *testing.T) {
 	}
 	w.must(w.open(t.Context(), w.rows[1]))
 	w.clean()
+	w.inSync()
+}
+
+// TestNobodyComesWhileOthersAreForgotten: while connections of guests that are nobody's
+// are forgotten, which are those of slots without a VM, no VM gets one and opens it.
+func TestNobodyComesWhileOthersAreForgotten(t *testing.T) {
+	w := newWorld(t)
+	w.sync()
+	w.rules.Change(func(rules []firewall.Rule) []firewall.Rule { return rules[1:] })
+	w.SuspectRules(event.Culprit{})
+	fresh, opened := vm(1, 0), make(chan error, 1)
+	asked := false
+	w.kernel.Fail = func(op string) error {
+		if !strings.HasPrefix(op, "forget others") || asked {
+			return nil
+		}
+		asked = true
+		go func() { opened <- w.open(context.Background(), fresh) }()
+		select {
+		case <-opened:
+			return errors.New("a VM was opened meanwhile")
+		case <-time.After(50 * time.Millisecond):
+			return nil
+		}
+	}
+	w.mend()
+	if !asked {
+		t.Fatal("nothing was forgotten")
+	}
+	w.must(<-opened)
+	w.rows = []model.VM{fresh}
 	w.inSync()
 }

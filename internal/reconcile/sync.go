@@ -276,15 +276,17 @@ func (r *Reconciler) applySettings(ctx context.Context, want plan.Host, findings
 	return nil
 }
 
-// applyRules makes the rules what they are to be. slots are those of all VMs that may
-// send and receive by then.
+// applyRules makes the rules what they are to be. slots, called with r.mu held, returns
+// those of all VMs that may send and receive then.
 func (r *Reconciler) applyRules(ctx context.Context, policy firewall.Policy, slots func() []ipam.Slot) error {
 	if err := r.firewall.Apply(ctx, firewall.Build(policy)); err != nil {
 		return fmt.Errorf("apply rules: %w", err)
 	}
 	r.applied = true
 	// Until now packets may have passed that the rules drop. The links of no VM are
-	// closed by now, and nobody can have got their slots.
+	// closed by now, and nobody gets their slots and is counted in meanwhile.
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var guests []netip.Addr
 	for _, slot := range slots() {
 		guests = append(guests, r.network.Layout.Guest(slot))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -413,7 +412,6 @@ func programs(t *testing.T) string {
 // TestMain has as many sites at once as there are processors, not more: their guests
 // send all the time.
 func TestMain(m *testing.M) {
-	flag.Parse()
 	zwrmtest.Enter()
 	os.Exit(m.Run())
 }
