@@ -203,19 +203,35 @@ func (k *Kernel) device(name string) (device, error) {
 func (k *Kernel) address(have device, address netip.Prefix) error {
 	var drop, set []*netlink.Request
 	if len(have.Addresses) != 1 || have.Addresses[0] != address {
-		for _, old := range have.Addresses {
-			drop = append(drop, netlink.NewAddress(unix.RTM_DELADDR, 0, have.Index, old))
-		}
+		drop = have.dropAddresses()
 		set = append(set, addAddress(have.Index, address))
 	}
 	set = append(set, bringUp(have.Index))
 	_ = k.change(k.route, opAddress, append(drop, set...)...)
 	for _, r := range drop {
-		if r.Err() != nil && !errors.Is(r.Err(), unix.EADDRNOTAVAIL) { // a secondary that went before
-			return fmt.Errorf("remove addresses: %w", linkError(r.Err()))
+		if err := refusedDrop(r); err != nil {
+			return fmt.Errorf("remove addresses: %w", linkError(err))
 		}
 	}
 	return refusedAddress(address, set)
+}
+
+// dropAddresses returns the requests that take all addresses of a link.
+func (d *device) dropAddresses() []*netlink.Request {
+	requests := make([]*netlink.Request, len(d.Addresses))
+	for i, address := range d.Addresses {
+		requests[i] = netlink.NewAddress(unix.RTM_DELADDR, 0, d.Index, address)
+	}
+	return requests
+}
+
+// refusedDrop returns why the kernel refused to take an address. A secondary one that went
+// with its primary is no error.
+func refusedDrop(r *netlink.Request) error {
+	if errors.Is(r.Err(), unix.EADDRNOTAVAIL) {
+		return nil
+	}
+	return r.Err()
 }
 
 func addAddress(index int, address netip.Prefix) *netlink.Request {

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"errors"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,6 +63,30 @@ func TestCallersTogether(t *testing.T) {
 	}
 	if n := addressed.n.Load(); n > 5 {
 		t.Errorf("9 TAPs got their addresses in %d steps", n)
+	}
+}
+
+// TestRoutesGoFirst: the kernel tells of the routes to the guests of TAPs that are deleted,
+// which it does where they went by themselves, not where it had to look for them among all.
+func TestRoutesGoFirst(t *testing.T) {
+	kernel, _ := open(t)
+	taps := []host.TAP{tap(0), tap(1), tap(2)}
+	must(t, kernel.CreateTAP(t.Context(), taps...))
+	must(t, exec.CommandContext(t.Context(), "ip", "address", "add", "172.16.0.6/30", "dev", "zvm1").Run()) // goes with the first one
+	told, err := kernel.Watch(t.Context())
+	must(t, err)
+	must(t, kernel.DeleteLinks(t.Context(), "zvm0", "zvm1", "zvm2"))
+	routes := map[string]bool{}
+	await(t, "that the routes of all went", told, func(n host.Notice) bool {
+		if n.About == host.AboutRoute && n.Address.Bits() == 30 {
+			routes[n.Name] = true
+		}
+		return len(routes) == len(taps)
+	})
+	links, err := kernel.LinksNamed(t.Context(), "zvm0", "zvm1", "zvm2")
+	must(t, err)
+	if len(links) > 0 {
+		t.Errorf("still there: %+v", links)
 	}
 }
 
