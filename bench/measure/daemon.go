@@ -1,6 +1,8 @@
 package measure
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"zwrm/internal/client"
-	"zwrm/internal/host/netlink"
+	"zwrm/internal/host"
 	"zwrm/internal/host/nstest"
 	"zwrm/internal/wire"
 	"zwrm/test/zwrmtest"
@@ -254,24 +256,13 @@ func linksOf(t testing.TB, ns *nstest.Namespace, prefix string) (names []string)
 	return names
 }
 
-// deleteLinks deletes all links of such names at once.
+// deleteLinks deletes all links of such names.
 func deleteLinks(t testing.TB, ns *nstest.Namespace, prefix string) {
 	t.Helper()
-	var requests []*netlink.Request
-	for _, name := range linksOf(t, ns, prefix) {
-		request := netlink.NewLink(unix.RTM_SETLINK, 0, 0, 0, 0)
-		request.Text(unix.IFLA_IFNAME, name)
-		request.Uint32(unix.IFLA_GROUP, floorGroup)
-		requests = append(requests, request)
-	}
-	if len(requests) == 0 {
-		return
-	}
+	ctx, names := context.WithoutCancel(t.Context()), linksOf(t, ns, prefix)
 	ns.Do(t, func() {
-		conn, err := netlink.Dial(unix.NETLINK_ROUTE)
+		kernel, err := host.Open(nil)
 		must(t, err)
-		defer conn.Close()
-		must(t, conn.Do(requests...))
-		must(t, deleteGroup(conn, floorGroup))
+		must(t, errors.Join(kernel.DeleteLinks(ctx, names...), kernel.Close()))
 	})
 }

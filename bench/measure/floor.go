@@ -44,7 +44,7 @@ func newFloor(t testing.TB) *floor {
 		}
 	})
 	t.Cleanup(func() {
-		f.deleteAll(t)
+		f.deleteLast(t, len(f.made))
 		close(f.calls)
 	})
 	f.do(func() (err error) {
@@ -169,16 +169,20 @@ func (f *floor) detach(t testing.TB, _ int) time.Duration {
 	}).must(t)
 }
 
-// deleteLast deletes the TAPs that were made last, at once.
+// deleteLast deletes the TAPs that were made last, at once, as zwrmd does: without their
+// addresses they go faster.
 func (f *floor) deleteLast(t testing.TB, count int) {
 	t.Helper()
+	if count == 0 {
+		return
+	}
 	keep := len(f.made) - count
 	f.do(func() error {
 		var requests []*netlink.Request
-		for _, index := range f.made[keep:] {
+		for i, index := range f.made[keep:] {
 			request := netlink.NewLink(unix.RTM_SETLINK, 0, index, 0, 0)
 			request.Uint32(unix.IFLA_GROUP, floorGroup+1)
-			requests = append(requests, request)
+			requests = append(requests, request, netlink.NewAddress(unix.RTM_DELADDR, 0, index, block(keep+i)))
 		}
 		f.made = f.made[:keep]
 		if err := f.conn.Do(requests...); err != nil {
