@@ -64,7 +64,7 @@ func (o Options) rebuild(t testing.TB, add func(by string, m report.Measure, sam
 	floors, memory := []float64{}, make([][]float64, 1+len(daemons))
 	rebuilds := make([][]float64, len(daemons))
 	perVM := func(before float64) float64 { return (kernelMemory(t) - before) / float64(vms) }
-	for range max(1, o.Restarts/3) {
+	for range max(1, o.Restarts/3) { // each makes the links of everyone
 		f.floor.deleteLast(t, len(f.floor.made))
 		before := kernelMemory(t)
 		floors = append(floors, milliseconds(f.floor.batch(t, vms)))

@@ -79,7 +79,7 @@ func (k *Kernel) setLinks(ctx context.Context, op effect.Op, what string, names 
 //
 // Addresses of TAPs are taken first, and their routes go with them, each by itself. A
 // link that goes with routes has the kernel look through those of all links
-// (net/ipv4/fib_frontend.c fib_disable_ip): 2 ms where there are 16,384.
+// (net/ipv4/fib_frontend.c fib_disable_ip): 1 to 2 ms where there are 14,000.
 func (k *Kernel) DeleteLinks(ctx context.Context, names ...string) error {
 	var errs []error
 	for some := range slices.Chunk(names, maxCondemned) {
