@@ -31,18 +31,19 @@ func (i *indenter) Write(p []byte) (int, error) {
 
 // quote takes what belongs to a string, and returns how much of it that is.
 func (i *indenter) quote(text []byte) int {
-	n := 1
-	switch {
-	case i.escaped:
+	if i.escaped {
 		i.escaped = false
-	case text[0] == '\\':
-		i.escaped = true
-	case text[0] == '"':
-		i.quoted = false
-	default:
-		if n = bytes.IndexAny(text, "\"\\"); n < 0 {
-			n = len(text)
-		}
+		i.out.WriteByte(text[0])
+		return 1
+	}
+	n := bytes.IndexByte(text, '"') + 1
+	i.quoted = n == 0
+	if i.quoted {
+		n = len(text)
+	}
+	if at := bytes.IndexByte(text[:n], '\\'); at >= 0 {
+		i.quoted, i.escaped = true, true
+		n = at + 1
 	}
 	i.out.Write(text[:n])
 	return n

