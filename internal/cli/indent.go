@@ -5,9 +5,13 @@ import (
 	"io"
 )
 
+// part is how large the parts of a text are, in bytes.
+const part = 256 << 10
+
 // indenter indents one JSON value while it comes in, as json.Indent does with two
 // spaces. It does not look whether it is JSON, only whether it has an end.
 type indenter struct {
+	whole   [][]byte // parts that are done: one text that grows would be copied again and again
 	out     bytes.Buffer
 	depth   int
 	fresh   bool // an array or an object has begun, and nothing is in it yet
@@ -26,7 +30,16 @@ func (i *indenter) Write(p []byte) (int, error) {
 		}
 		rest = rest[n:]
 	}
+	if i.out.Len() >= part {
+		i.cut()
+		i.out.Grow(part + part/4)
+	}
 	return len(p), nil
+}
+
+func (i *indenter) cut() {
+	i.whole = append(i.whole, i.out.Bytes())
+	i.out = bytes.Buffer{}
 }
 
 // quote takes what belongs to a string, and returns how much of it that is.
@@ -88,11 +101,12 @@ func (i *indenter) line() {
 	}
 }
 
-// text returns the value on lines of its own.
-func (i *indenter) text() ([]byte, error) {
-	if i.depth != 0 || i.quoted || i.out.Len() == 0 {
+// parts returns the value on lines of its own, in parts.
+func (i *indenter) parts() ([][]byte, error) {
+	if i.depth != 0 || i.quoted || i.out.Len() == 0 && i.whole == nil {
 		return nil, io.ErrUnexpectedEOF
 	}
 	i.out.WriteByte('\n')
-	return i.out.Bytes(), nil
+	i.cut()
+	return i.whole, nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -17,8 +18,8 @@ func indented(t *testing.T, text []byte, n int) (string, error) {
 		}
 		text = text[n:]
 	}
-	out, err := in.text()
-	return string(out), err
+	parts, err := in.parts()
+	return string(bytes.Join(parts, nil)), err
 }
 
 // TestIndentTruncated: half an answer is none.
@@ -28,6 +29,19 @@ func TestIndentTruncated(t *testing.T) {
 		if got, err := indented(t, []byte(whole[:n]), 3); err == nil {
 			t.Errorf("%q is taken for whole: %q", whole[:n], got)
 		}
+	}
+}
+
+// TestIndentLong: a text of many parts is one.
+func TestIndentLong(t *testing.T) {
+	text := []byte(`[` + strings.Repeat(`{"name":"web-0","slot":7},`, 40_000) + `0]`)
+	var want bytes.Buffer
+	if err := json.Indent(&want, text, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	got, err := indented(t, text, 4093)
+	if err != nil || got != want.String()+"\n" {
+		t.Errorf("%d bytes are indented as %d, %v, want %d", len(text), len(got), err, want.Len()+1)
 	}
 }
 

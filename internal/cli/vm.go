@@ -42,15 +42,17 @@ func (s *session) copyVMs(ctx context.Context, app string) error {
 	if err := s.client().CopyVMs(ctx, app, &out); err != nil {
 		return err
 	}
-	text, err := out.text()
-	if err == nil && text[0] != '[' {
+	parts, err := out.parts()
+	if err == nil && parts[0][0] != '[' {
 		err = errors.New("it is no list")
 	}
 	if err != nil {
 		return fmt.Errorf("read the answer of zwrmd: %w", err)
 	}
-	if _, err := s.stdout.Write(text); err != nil {
-		return fmt.Errorf("write answer: %w", err)
+	for _, part := range parts {
+		if _, err := s.stdout.Write(part); err != nil {
+			return fmt.Errorf("write answer: %w", err)
+		}
 	}
 	return nil
 }

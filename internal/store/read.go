@@ -43,14 +43,14 @@ const (
 // State returns all rows as they stand at one moment.
 func (s *Store) State(ctx context.Context) (State, error) {
 	var state State
-	err := s.read(ctx, func(tx *sql.Tx) (err error) {
-		if state.Apps, err = list(ctx, tx, scanApp, selectApp+` ORDER BY id`); err != nil {
+	err := s.read(ctx, func(conn *sql.Conn) (err error) {
+		if state.Apps, err = list(ctx, conn, scanApp, selectApp+` ORDER BY id`); err != nil {
 			return err
 		}
-		if state.VMs, err = allVMs(ctx, tx, "vm JOIN app ON app.id = vm.app ORDER BY vm.id"); err != nil {
+		if state.VMs, err = allVMs(ctx, conn, "vm JOIN app ON app.id = vm.app ORDER BY vm.id"); err != nil {
 			return err
 		}
-		state.Released, err = list(ctx, tx, scanRest, selectReleased+` ORDER BY until, slot`)
+		state.Released, err = list(ctx, conn, scanRest, selectReleased+` ORDER BY until, slot`)
 		return err
 	})
 	if err != nil {
@@ -128,8 +128,8 @@ func (s *Store) VMsAt(ctx context.Context, slots ...ipam.Slot) ([]model.VM, erro
 // VMs returns every VM, by the names of their apps, then by id.
 func (s *Store) VMs(ctx context.Context) ([]model.VM, error) {
 	var vms []model.VM
-	err := s.read(ctx, func(tx *sql.Tx) (err error) {
-		vms, err = allVMs(ctx, tx, "app CROSS JOIN vm ON vm.app = app.id ORDER BY app.name, vm.id") // in this order nothing has to be sorted
+	err := s.read(ctx, func(conn *sql.Conn) (err error) {
+		vms, err = allVMs(ctx, conn, "app CROSS JOIN vm ON vm.app = app.id ORDER BY app.name, vm.id") // in this order nothing has to be sorted
 		return err
 	})
 	if err != nil {
@@ -139,13 +139,18 @@ func (s *Store) VMs(ctx context.Context) ([]model.VM, error) {
 }
 
 // allVMs returns every VM. With thousands of them, to grow the list would take more
-// memory than it has in the end.
-func allVMs(ctx context.Context, tx *sql.Tx, from string) ([]model.VM, error) {
-	count, err := one(ctx, tx, func(scan scanFunc, n *int) error { return scan(n) }, `SELECT count(*) FROM vm`)
+// memory than it has in the end, and database/sql as long as SQLite.
+func allVMs(ctx context.Context, conn *sql.Conn, from string) ([]model.VM, error) {
+	count, err := one(ctx, conn, scanValue[int], `SELECT count(*) FROM vm`)
 	if err != nil {
 		return nil, err
 	}
-	return appendRows(slices.Grow([]model.VM(nil), count), ctx, tx, scanVM, selectVMFrom+from)
+	vms := slices.Grow([]model.VM(nil), count)
+	err = eachRow(ctx, conn, selectVMFrom+from, func(r row) error {
+		vms = append(vms, model.VM{})
+		return scanVM(r.scan, &vms[len(vms)-1])
+	})
+	return vms, err
 }
 
 // AppVMs returns the app's VMs, attachments and those on their way out included,
@@ -171,63 +176,6 @@ func meta(ctx context.Context, q querier, key Key) (string, error) {
 	return value, nil
 }
 
-// read runs several queries on one snapshot of the database.
-func (s *Store) read(ctx context.Context, run func(*sql.Tx) error) error {
-	tx, err := s.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	if err := run(tx); err != nil {
-		_ = tx.Rollback() // an error when ctx has ended
-		return err
-	}
-	return tx.Commit()
-}
-
-// querier is a *sql.DB, a *sql.Tx or a txn.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-type scanFunc func(dest ...any) error
-
-// list returns the rows of a query.
-func list[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) ([]T, error) {
-	return appendRows(nil, ctx, q, scan, query, args...)
-}
-
-// appendRows appends the rows of a query.
-func appendRows[T any](all []T, ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) (_ []T, err error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var none T
-		all = append(all, none)
-		if err := scan(rows.Scan, &all[len(all)-1]); err != nil {
-			return nil, err
-		}
-	}
-	return all, rows.Err()
-}
-
-// one returns the first row of a query, or ErrNotFound.
-func one[T any](ctx context.Context, q querier, scan func(scanFunc, *T) error, query string, args ...any) (row T, err error) {
-	rows, err := list(ctx, q, scan, query, args...)
-	if err != nil {
-		return row, err
-	}
-	if len(rows) == 0 {
-		return row, ErrNotFound
-	}
-	return rows[0], nil
-}
-
-// scanValue scans a row of one column.
-func scanValue[T any](scan scanFunc, value *T) error { return scan(value) }
-
 func scanApp(scan scanFunc, app *model.App) error {
 	var created int64
 	spec := &app.Spec
@@ -236,12 +184,12 @@ func scanApp(scan scanFunc, app *model.App) error {
 	return cmp.Or(err, check("app", int64(app.ID), app.Name, *spec, model.Pending))
 }
 
-// scanVM takes texts as plain strings: those of other types database/sql converts by
-// reflection, which is a sixth of the time that a list of all VMs takes.
+// scanVM has pointers to plain types only, for row.scan.
 func scanVM(scan scanFunc, vm *model.VM) error {
 	var created int64
 	spec, process := &vm.Spec, &vm.Process
-	err := scan((*int64)(&vm.ID), &vm.App, (*string)(&vm.AppName), (*string)(&vm.Name), &vm.Slot, (*string)(&vm.State), &vm.Attachment,
+	err := scan((*int64)(&vm.ID), (*uint32)(&vm.App), (*string)(&vm.AppName), (*string)(&vm.Name),
+		(*uint32)(&vm.Slot), (*string)(&vm.State), &vm.Attachment,
 		(*string)(&spec.Image), &spec.MemoryMiB, &spec.CPUs,
 		&process.PID, &process.StartTime, &process.BootID, &vm.Reason, &created)
 	vm.CreatedAt = fromNanos(created)
