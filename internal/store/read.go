@@ -92,7 +92,7 @@ func (s *Store) Counts(ctx context.Context) (map[Count]int, error) {
 
 // App returns the app of that name, or ErrNotFound.
 func (s *Store) App(ctx context.Context, name model.Name) (model.App, error) {
-	app, err := one(ctx, s.readers, scanApp, selectApp+` WHERE name = ?`, name)
+	app, err := one(ctx, s.lookups, scanApp, selectApp+` WHERE name = ?`, name)
 	if err != nil {
 		return model.App{}, fmt.Errorf("read app %q: %w", name, err)
 	}
@@ -101,7 +101,7 @@ func (s *Store) App(ctx context.Context, name model.Name) (model.App, error) {
 
 // VM returns the VM of that name, or ErrNotFound.
 func (s *Store) VM(ctx context.Context, name model.Name) (model.VM, error) {
-	vm, err := one(ctx, s.readers, scanVM, selectVM+` WHERE vm.name = ?`, name)
+	vm, err := one(ctx, s.lookups, scanVM, selectVM+` WHERE vm.name = ?`, name)
 	if err != nil {
 		return model.VM{}, fmt.Errorf("read VM %q: %w", name, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // read runs several queries of one connection on one snapshot of the database.
@@ -28,9 +29,36 @@ func (s *Store) read(ctx context.Context, run func(*sql.Conn) error) (err error)
 	return tx.Commit()
 }
 
-// querier is a *sql.DB, a *sql.Conn or a txn.
+// querier is a *sql.DB, a *sql.Conn, a *lookups or a txn.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// lookups are queries of one row, which are asked again and again. Each is prepared
+// once: to parse one takes longer than to run it.
+type lookups struct {
+	db       *sql.DB
+	prepared sync.Map // *sql.Stmt by its text; they end with db
+}
+
+// QueryContext does not give a query up that has begun: to notice the end of ctx,
+// database/sql and the driver start a goroutine each.
+func (l *lookups) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	stmt, ok := l.prepared.Load(query)
+	if !ok {
+		made, err := l.db.PrepareContext(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		if stmt, ok = l.prepared.LoadOrStore(query, made); ok {
+			_ = made.Close() // another request was quicker
+		}
+	}
+	return stmt.(*sql.Stmt).QueryContext(ctx, args...)
 }
 
 type scanFunc func(dest ...any) error

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"math"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
+
+	"zwrm/internal/model"
 )
 
 // TestRowScan: a value that the destination cannot hold is refused, as database/sql does.
@@ -83,5 +86,41 @@ func TestEachRow(t *testing.T) {
 	}
 	if err := each(t.Context(), "SELECT nothing", nil); err == nil {
 		t.Error("a query that SQLite refuses has rows")
+	}
+}
+
+// TestLookups: whoever asks for a row gets it as it is now, those who ask first at the
+// same time included, and nothing when the question was given up.
+func TestLookups(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	app, vms, err := s.Create(t.Context(), testApp("web"), []model.VM{testVM("web", 0, 7)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scale := range []int{3, 4} {
+		app.Spec.Scale = scale
+		if err := s.Retire(t.Context(), app, nil); err != nil {
+			t.Fatal(err)
+		}
+		var asking sync.WaitGroup
+		for range 4 * maxReaders {
+			asking.Go(func() {
+				got, err := s.App(t.Context(), app.Name)
+				vm, failed := s.VM(t.Context(), vms[0].Name)
+				if err != nil || failed != nil || got.Spec.Scale != scale || vm.Slot != 7 {
+					t.Errorf("app %+v, %v; VM %+v, %v", got, err, vm, failed)
+				}
+			})
+		}
+		asking.Wait()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.App(ctx, app.Name); !errors.Is(err, context.Canceled) {
+		t.Errorf("a question that was given up: %v", err)
 	}
 }
