@@ -120,9 +120,10 @@ func (h *history) ask(t *rapid.T, r request) {
 		} else {
 			h.either(t, r.want)
 		}
-	case r.code != "" && (refused || op != "") && !whole:
+	case r.code != "" && (refused || op != "") && (!whole || op != "" && fate == outage):
 		// What is cleaned up behind the answer takes its time, a second more when that
-		// fails. VMs that are down may be started meanwhile.
+		// fails, as in an outage what was made beside the row that is refused. VMs that are
+		// down may be started meanwhile.
 		h.settle(t)
 		h.either(t, h.want)
 	case r.code != "" && (refused || op != ""):
