@@ -38,7 +38,8 @@ type querier interface {
 // once: to parse one takes longer than to run it.
 type lookups struct {
 	db       *sql.DB
-	prepared sync.Map // *sql.Stmt by its text; they end with db
+	mu       sync.Mutex
+	prepared map[string]statement // they end with db
 }
 
 // QueryContext does not give a query up that has begun: to notice the end of ctx,
@@ -48,17 +49,25 @@ func (l *lookups) QueryContext(ctx context.Context, query string, args ...any) (
 		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	stmt, ok := l.prepared.Load(query)
-	if !ok {
-		made, err := l.db.PrepareContext(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		if stmt, ok = l.prepared.LoadOrStore(query, made); ok {
-			_ = made.Close() // another request was quicker
-		}
+	stmt, err := l.statement(ctx, query)
+	if err != nil {
+		return nil, err
 	}
-	return stmt.(*sql.Stmt).QueryContext(ctx, args...)
+	return stmt.QueryContext(ctx, args...)
+}
+
+func (l *lookups) statement(ctx context.Context, query string) (statement, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if stmt, ok := l.prepared[query]; ok {
+		return stmt, nil
+	}
+	stmt, err := l.db.PrepareContext(ctx, query)
+	if err != nil {
+		return statement{}, err
+	}
+	l.prepared[query] = statement{stmt}
+	return statement{stmt}, nil
 }
 
 type scanFunc func(dest ...any) error

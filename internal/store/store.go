@@ -90,7 +90,7 @@ func openLocked(ctx context.Context, path string, steps []string, hook effect.Ho
 	if s.readers, err = connect(path, "ro", maxReaders); err != nil {
 		return nil, errors.Join(err, s.writer.close())
 	}
-	s.lookups = &lookups{db: s.readers}
+	s.lookups = &lookups{db: s.readers, prepared: map[string]statement{}}
 	return s, nil
 }
 

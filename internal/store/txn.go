@@ -52,7 +52,7 @@ func (w *writer) statement(query string) (statement, error) {
 	return statement{stmt}, nil
 }
 
-// statement lives as long as its writer.
+// statement lives as long as the connections that it is of.
 type statement struct{ *sql.Stmt }
 
 // txn is the transaction that writes share.
