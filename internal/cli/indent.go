@@ -5,8 +5,8 @@ import (
 	"io"
 )
 
-// part is how large the parts of a text are, in bytes.
-const part = 256 << 10
+// partSize is how large the parts of a text are, in bytes.
+const partSize = 256 << 10
 
 // indenter indents one JSON value while it comes in, as json.Indent does with two
 // spaces. It does not look whether it is JSON, only whether it has an end.
@@ -30,9 +30,9 @@ func (i *indenter) Write(p []byte) (int, error) {
 		}
 		rest = rest[n:]
 	}
-	if i.out.Len() >= part {
+	if i.out.Len() >= partSize {
 		i.cut()
-		i.out.Grow(part + part/4)
+		i.out.Grow(partSize + partSize/4)
 	}
 	return len(p), nil
 }

@@ -58,9 +58,9 @@ func (f *Fleet) AppVMs(ctx context.Context, app model.AppID) ([]model.VM, error)
 	return vms, err
 }
 
-// byNumber orders VMs by app, and those of an app by number.
+// byNumber orders the VMs of an app.
 func byNumber(a, b model.VM) int {
-	return cmp.Or(cmp.Compare(a.AppName, b.AppName), cmp.Compare(number(a), number(b)), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(cmp.Compare(number(a), number(b)), cmp.Compare(a.Name, b.Name))
 }
 
 // Running returns how many VMs and attachments of each app run. Apps without one are

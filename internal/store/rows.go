@@ -1,14 +1,12 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 )
 
 // read runs several queries of one connection on one snapshot of the database.
@@ -29,45 +27,9 @@ func (s *Store) read(ctx context.Context, run func(*sql.Conn) error) (err error)
 	return tx.Commit()
 }
 
-// querier is a *sql.DB, a *sql.Conn, a *lookups or a txn.
+// querier is a *sql.DB, a *sql.Conn, a *statements or a txn.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// lookups are queries of one row, which are asked again and again. Each is prepared
-// once: to parse one takes longer than to run it.
-type lookups struct {
-	db       *sql.DB
-	mu       sync.Mutex
-	prepared map[string]statement // they end with db
-}
-
-// QueryContext does not give a query up that has begun: to notice the end of ctx,
-// database/sql and the driver start a goroutine each.
-func (l *lookups) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	ctx = context.WithoutCancel(ctx)
-	stmt, err := l.statement(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return stmt.QueryContext(ctx, args...)
-}
-
-func (l *lookups) statement(ctx context.Context, query string) (statement, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if stmt, ok := l.prepared[query]; ok {
-		return stmt, nil
-	}
-	stmt, err := l.db.PrepareContext(ctx, query)
-	if err != nil {
-		return statement{}, err
-	}
-	l.prepared[query] = statement{stmt}
-	return statement{stmt}, nil
 }
 
 type scanFunc func(dest ...any) error
@@ -117,17 +79,18 @@ func eachRow(ctx context.Context, conn *sql.Conn, query string, take func(row) e
 		}
 		defer func() { err = errors.Join(err, rows.Close()) }()
 		values := make(row, len(rows.Columns()))
-		for {
+		for ctx.Err() == nil { // the driver looks at it for the first row only
 			switch err := rows.Next(values); {
 			case errors.Is(err, io.EOF):
 				return nil
 			case err != nil:
 				return err
 			}
-			if err := cmp.Or(ctx.Err(), take(values)); err != nil { // the driver looks at ctx for the first row only
+			if err := take(values); err != nil {
 				return err
 			}
 		}
+		return ctx.Err()
 	})
 }
 

@@ -5,15 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"math"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
-
-	"zwrm/internal/model"
 )
 
-// TestRowScan: a value that the destination cannot hold is refused, as database/sql does.
+// TestRowScan: a value that is of another kind, or that the destination cannot hold, is
+// refused.
 func TestRowScan(t *testing.T) {
 	for _, c := range []struct {
 		dest  any
@@ -40,11 +38,7 @@ func TestRowScan(t *testing.T) {
 // TestEachRow: all rows come with what they hold, until one is refused or the question
 // is given up.
 func TestEachRow(t *testing.T) {
-	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := mustOpen(t, testPath(t))
 	const count = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, 'no. ' || i FROM n`
 	each := func(ctx context.Context, query string, take func(i int64, text string) error) error {
 		return s.read(ctx, func(conn *sql.Conn) error {
@@ -60,7 +54,7 @@ func TestEachRow(t *testing.T) {
 	}
 	var sum int64
 	last := ""
-	err = each(t.Context(), count+" LIMIT 1000", func(i int64, text string) error {
+	err := each(t.Context(), count+" LIMIT 1000", func(i int64, text string) error {
 		sum, last = sum+i, text
 		return nil
 	})
@@ -92,20 +86,11 @@ func TestEachRow(t *testing.T) {
 // TestLookups: whoever asks for a row gets it as it is now, those who ask first at the
 // same time included, and nothing when the question was given up.
 func TestLookups(t *testing.T) {
-	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	app, vms, err := s.Create(t.Context(), testApp("web"), []model.VM{testVM("web", 0, 7)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustOpen(t, testPath(t))
+	app, vms := mustCreate(t, s, testApp("web"), testVM("web", 0, 7))
 	for _, scale := range []int{3, 4} {
 		app.Spec.Scale = scale
-		if err := s.Retire(t.Context(), app, nil); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Retire(t.Context(), app, nil))
 		var asking sync.WaitGroup
 		for range 4 * maxReaders {
 			asking.Go(func() {

@@ -28,7 +28,7 @@ type Store struct {
 	lock    *lock
 	writer  *writer // used by serve only
 	readers *sql.DB
-	lookups *lookups // of readers
+	lookups *statements // of readers, for a row
 
 	requests chan *request // unbuffered: a request is taken when it begins
 	closing  chan struct{}
@@ -90,7 +90,7 @@ func openLocked(ctx context.Context, path string, steps []string, hook effect.Ho
 	if s.readers, err = connect(path, "ro", maxReaders); err != nil {
 		return nil, errors.Join(err, s.writer.close())
 	}
-	s.lookups = &lookups{db: s.readers, prepared: map[string]statement{}}
+	s.lookups = prepare(s.readers)
 	return s, nil
 }
 

@@ -120,12 +120,14 @@ func (h *history) ask(t *rapid.T, r request) {
 		} else {
 			h.either(t, r.want)
 		}
-	case r.code != "" && (refused || op != "") && (!whole || op != "" && fate == outage):
+	case r.code != "" && (refused || op != "") && !whole:
 		// What is cleaned up behind the answer takes its time, a second more when that
-		// fails, as in an outage what was made beside the row that is refused. VMs that are
-		// down may be started meanwhile.
+		// fails. VMs that are down may be started meanwhile.
 		h.settle(t)
 		h.either(t, h.want)
+	case r.code != "" && op != "" && fate == outage: // what was made beside the row cannot go at once
+		h.settle(t)
+		h.same(t, before)
 	case r.code != "" && (refused || op != ""):
 		h.same(t, before)
 	case r.code != "":
